@@ -1,0 +1,167 @@
+package catalog
+
+import (
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocistern/ocistern/internal/reference"
+)
+
+// transaction is the writer's view while one entry is applied. A command checks everything before its first change, so
+// that it applies whole or not at all.
+type transaction struct {
+	*state
+	index LogIndex
+}
+
+// link is a repository's right to read a blob, with the descriptor as the repository knows it.
+type link struct {
+	mediaType string
+	size      int64
+}
+
+// unknownSize marks a blob that no node has held yet.
+const unknownSize = -1
+
+func (tx *transaction) addLink(t reference.Tenant, r reference.Repository, desc ocispec.Descriptor) {
+	k := key{t, r, desc.Digest.String()}
+	known, linked := tx.links.get(k)
+	if linked && (known.mediaType == desc.MediaType || desc.MediaType == "") {
+		return
+	}
+	tx.links.set(k, &link{mediaType: desc.MediaType, size: desc.Size})
+	if !linked {
+		tx.changeBlob(desc.Digest, func(b *Blob) { b.Links++ })
+	}
+	tx.clearAbsence(t, r, AbsentBlob, desc.Digest.String())
+}
+
+func (tx *transaction) removeLink(t reference.Tenant, r reference.Repository, dgst digest.Digest) {
+	k := key{t, r, dgst.String()}
+	if _, linked := tx.links.get(k); !linked {
+		return
+	}
+	tx.links.remove(k)
+	tx.changeBlob(dgst, func(b *Blob) { b.Links-- })
+}
+
+// changeBlob replaces the record of a blob by a changed copy, making it when there is none, and drops a record that
+// nothing refers to any more.
+func (tx *transaction) changeBlob(dgst digest.Digest, change func(*Blob)) {
+	k := key{name: dgst.String()}
+	next := Blob{Digest: dgst, Size: unknownSize}
+	if known, ok := tx.blobs.get(k); ok {
+		next = *known
+	}
+	change(&next)
+	if next.Links == 0 && len(next.Holders) == 0 {
+		tx.blobs.remove(k)
+		return
+	}
+	tx.blobs.set(k, &next)
+}
+
+// withHolder returns holders with node in its place; the given slice is not changed.
+func withHolder(holders []NodeID, node NodeID) []NodeID {
+	at, found := slices.BinarySearch(holders, node)
+	if found {
+		return holders
+	}
+	return slices.Insert(slices.Clone(holders), at, node)
+}
+
+// withoutHolder returns holders without node; the given slice is not changed.
+func withoutHolder(holders []NodeID, node NodeID) []NodeID {
+	at, found := slices.BinarySearch(holders, node)
+	if !found {
+		return holders
+	}
+	return slices.Delete(slices.Clone(holders), at, at+1)
+}
+
+func absenceKey(t reference.Tenant, r reference.Repository, kind AbsenceKind, ref string) key {
+	return key{t, r, string(rune('0'+kind)) + ref}
+}
+
+func (tx *transaction) clearAbsence(t reference.Tenant, r reference.Repository, kind AbsenceKind, ref string) {
+	tx.absences.remove(absenceKey(t, r, kind, ref))
+}
+
+// prunedAbsences bounds how many expired absences one new absence may clear away. More than one, so that the
+// absences of a repository cannot outgrow what was asked for within one life span.
+const prunedAbsences = 4
+
+func (tx *transaction) pruneAbsences(t reference.Tenant, r reference.Repository, now time.Time) {
+	var expired []key
+	tx.absences.ascend(key{t, r, ""}, func(k key, a *Absence) bool {
+		if k.tenant != t || k.repository != r {
+			return false
+		}
+		if a.Freshness.FreshUntil.Before(now) {
+			expired = append(expired, k)
+		}
+		return len(expired) < prunedAbsences
+	})
+	for _, k := range expired {
+		tx.absences.remove(k)
+	}
+}
+
+func subjectKey(t reference.Tenant, r reference.Repository, subject, referrer digest.Digest) key {
+	return key{t, r, subject.String() + " " + referrer.String()}
+}
+
+func (tx *transaction) putManifest(t reference.Tenant, r reference.Repository, m Manifest) {
+	k := key{t, r, m.Descriptor.Digest.String()}
+	if known, ok := tx.manifests.get(k); ok && known.Source == SourcePushed {
+		m.Source = SourcePushed // seen at an upstream too, but ours
+	}
+	tx.manifests.set(k, &m)
+	tx.addLink(t, r, m.Descriptor)
+	for _, child := range m.Children {
+		tx.addLink(t, r, child)
+	}
+	if m.Subject != "" {
+		tx.subjects.set(subjectKey(t, r, m.Subject, m.Descriptor.Digest), &struct{}{})
+	}
+	tx.clearAbsence(t, r, AbsentManifest, m.Descriptor.Digest.String())
+}
+
+func (tx *transaction) dropManifest(t reference.Tenant, r reference.Repository, m *Manifest) {
+	tx.manifests.remove(key{t, r, m.Descriptor.Digest.String()})
+	tx.removeLink(t, r, m.Descriptor.Digest)
+	if m.Subject != "" {
+		tx.subjects.remove(subjectKey(t, r, m.Subject, m.Descriptor.Digest))
+	}
+}
+
+func (tx *transaction) moveTag(p *Publish, update TagUpdate) {
+	k := key{p.Tenant, p.Repository, string(update.Name)}
+	next := Tag{Name: update.Name, Descriptor: update.Descriptor, Source: p.Source, Freshness: update.Freshness, Revision: tx.index}
+	if known, ok := tx.tags.get(k); ok {
+		if known.Source == SourcePushed && p.Source == SourceUpstream {
+			return // an upstream never overwrites what was pushed here
+		}
+		next.History = known.History
+		if known.Descriptor.Digest == update.Descriptor.Digest {
+			next.Revision = known.Revision
+		} else {
+			next.History = appendEvent(known)
+		}
+	}
+	tx.tags.set(k, &next)
+	tx.clearAbsence(p.Tenant, p.Repository, AbsentTag, string(update.Name))
+}
+
+// appendEvent returns the history of a tag with its present target at the end, bounded.
+func appendEvent(t *Tag) []TagEvent {
+	event := TagEvent{Digest: t.Descriptor.Digest, Since: t.Freshness.Observed, Revision: t.Revision}
+	history := append(slices.Clone(t.History), event)
+	if len(history) > MaxTagHistory {
+		history = history[len(history)-MaxTagHistory:]
+	}
+	return history
+}

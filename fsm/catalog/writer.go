@@ -1,0 +1,121 @@
+package catalog
+
+import (
+	"context"
+	"iter"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// Catalog is the state machine: one writer (package fsm), any number of readers.
+type Catalog struct {
+	// writing guards state, which only Apply, Advance and Restore touch.
+	writing sync.Mutex
+	state   *state
+
+	current atomic.Pointer[Snapshot]
+
+	// waiting guards changed, which is closed and replaced whenever current moves.
+	waiting sync.Mutex
+	changed chan struct{}
+}
+
+// Entry is one command with its place in the log.
+type Entry struct {
+	Index   LogIndex
+	Command Command
+	// Hash is the running hash over all commands up to and including this one.
+	Hash [32]byte
+}
+
+// New returns an empty catalog at index 0.
+func New() *Catalog {
+	c := &Catalog{state: newState(), changed: make(chan struct{})}
+	c.current.Store(&Snapshot{state: c.state.copy()})
+	return c
+}
+
+// Apply applies entries in order and publishes one snapshot for all of them. It returns one error per entry, nil for one
+// that was applied; an entry that failed changed nothing but the index and the hash. Not to be called concurrently.
+func (c *Catalog) Apply(entries ...Entry) []error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	results := make([]error, len(entries))
+	for i, entry := range entries {
+		tx := &transaction{state: c.state, index: entry.Index}
+		results[i] = entry.Command.apply(tx)
+		c.state.index, c.state.commandHash = entry.Index, entry.Hash
+	}
+	c.publish()
+	return results
+}
+
+// Advance moves the index over log entries that carry no command (elections, configuration changes).
+func (c *Catalog) Advance(index LogIndex) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if index > c.state.index {
+		c.state.index = index
+		c.publish()
+	}
+}
+
+// Header is what a snapshot carries beside its records.
+type Header struct {
+	Index       LogIndex
+	ClusterID   string
+	CommandHash [32]byte
+}
+
+// Restore replaces the whole catalog by header and records. It changes nothing when the sequence yields an error or a
+// record that does not fit, and returns that error.
+func (c *Catalog) Restore(header Header, records iter.Seq2[Record, error]) error {
+	fresh := newState()
+	fresh.index, fresh.clusterID, fresh.commandHash = header.Index, header.ClusterID, header.CommandHash
+	for record, err := range records {
+		if err != nil {
+			return err
+		}
+		if err := record.restore(fresh); err != nil {
+			return errdef.Wrap(errdef.SnapshotInvalid, err, "snapshot at index %d holds a bad record", header.Index)
+		}
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.state = fresh
+	c.publish()
+	return nil
+}
+
+// publish makes the writer's state visible. The caller holds writing.
+func (c *Catalog) publish() {
+	c.current.Store(&Snapshot{state: c.state.copy()})
+	c.waiting.Lock()
+	close(c.changed)
+	c.changed = make(chan struct{})
+	c.waiting.Unlock()
+}
+
+// Snapshot returns the current snapshot. It costs O(1) and never blocks.
+func (c *Catalog) Snapshot() *Snapshot { return c.current.Load() }
+
+// Wait returns a snapshot that has seen index, waiting for it if need be. It fails with reason DEADLINE or CANCELED when
+// ctx ends before.
+func (c *Catalog) Wait(ctx context.Context, index LogIndex) (*Snapshot, error) {
+	for {
+		c.waiting.Lock()
+		changed := c.changed
+		c.waiting.Unlock()
+		if s := c.Snapshot(); s.Index() >= index {
+			return s, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, errdef.Wrap(errdef.ReasonOf(ctx.Err()), ctx.Err(), "catalog is at index %d, waiting for %d",
+				c.Snapshot().Index(), index)
+		}
+	}
+}

@@ -1,0 +1,275 @@
+package distribution
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/content/memory"
+	"oras.land/oras-go/v2/registry/remote"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/reference"
+	"github.com/ocistern/ocistern/internal/registry"
+)
+
+// memoryRegistry serves one repository from an oras memory store: the real graph, without a cluster.
+type memoryRegistry struct {
+	*memory.Store
+	tags  []reference.Tag
+	fails error
+	cut   bool // blob bodies end early with an error
+}
+
+func provenance() registry.Provenance {
+	return registry.Provenance{Index: 7, Source: catalog.SourceUpstream, Fresh: true, Node: "n1"}
+}
+
+func (m *memoryRegistry) Resolve(ctx context.Context, _ registry.Principal, target registry.Target) (registry.Resolved, error) {
+	ref := string(target.Reference.Tag)
+	if target.Reference.Digest != "" {
+		ref = target.Reference.Digest.String()
+	}
+	desc, err := m.Store.Resolve(ctx, ref)
+	if m.fails != nil {
+		err = m.fails
+	}
+	return registry.Resolved{Descriptor: desc, Provenance: provenance()}, err
+}
+
+func (m *memoryRegistry) FetchManifest(ctx context.Context, p registry.Principal, target registry.Target) (registry.Manifest, error) {
+	resolved, err := m.Resolve(ctx, p, target)
+	if err != nil {
+		return registry.Manifest{}, err
+	}
+	body, err := content.FetchAll(ctx, m.Store, resolved.Descriptor)
+	return registry.Manifest{Descriptor: resolved.Descriptor, Content: body, Provenance: provenance()}, err
+}
+
+func (m *memoryRegistry) FetchBlob(ctx context.Context, p registry.Principal, target registry.Target, offset int64) (*registry.Blob, error) {
+	resolved, err := m.Resolve(ctx, p, target)
+	if err != nil {
+		return nil, err
+	}
+	if offset >= resolved.Descriptor.Size {
+		return nil, errdef.New(errdef.RangeInvalid, "offset %d is past the end", offset)
+	}
+	body, err := content.FetchAll(ctx, m.Store, resolved.Descriptor)
+	if err != nil {
+		return nil, err
+	}
+	reader := io.Reader(bytes.NewReader(body[offset:]))
+	if m.cut {
+		reader = io.LimitReader(reader, 3)
+	}
+	return &registry.Blob{Descriptor: resolved.Descriptor, Provenance: provenance(), Content: io.NopCloser(reader)}, nil
+}
+
+func (m *memoryRegistry) Referrers(ctx context.Context, p registry.Principal, target registry.Target, artifactType string) (registry.Referrers, error) {
+	resolved, err := m.Resolve(ctx, p, target)
+	if err != nil {
+		return registry.Referrers{}, err
+	}
+	all, err := m.Predecessors(ctx, resolved.Descriptor)
+	var kept []ocispec.Descriptor
+	for _, desc := range all {
+		if artifactType == "" || desc.ArtifactType == artifactType {
+			kept = append(kept, desc)
+		}
+	}
+	return registry.Referrers{Descriptors: kept, Provenance: provenance()}, err
+}
+
+func (m *memoryRegistry) Tags(_ context.Context, _ registry.Principal, _ registry.Target, last reference.Tag, limit int) (registry.TagPage, error) {
+	var page registry.TagPage
+	for _, tag := range m.tags {
+		if tag > last && len(page.Tags) == limit {
+			page.More = true
+			break
+		}
+		if tag > last {
+			page.Tags = append(page.Tags, tag)
+		}
+	}
+	page.Provenance = provenance()
+	return page, nil
+}
+
+// serve starts the API over a store that holds one image with one signature-like referrer.
+func serve(t *testing.T) (m *memoryRegistry, server *httptest.Server, image, layer ocispec.Descriptor) {
+	t.Helper()
+	ctx := t.Context()
+	m = &memoryRegistry{Store: memory.New(), tags: []reference.Tag{"a", "b", "c"}}
+	layer = push(t, m.Store, "application/octet-stream", []byte("0123456789"))
+	image, err := oras.PackManifest(ctx, m.Store, oras.PackManifestVersion1_1, "test/image", oras.PackManifestOptions{Layers: []ocispec.Descriptor{layer}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Tag(ctx, image, "v1"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = oras.PackManifest(ctx, m.Store, oras.PackManifestVersion1_1, "test/signature", oras.PackManifestOptions{Subject: &image})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, desc := range []ocispec.Descriptor{image, layer} {
+		if err := m.Tag(ctx, desc, desc.Digest.String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server = httptest.NewServer(New(m, slog.New(slog.DiscardHandler), func(string, errdef.Reason) {}))
+	t.Cleanup(server.Close)
+	return m, server, image, layer
+}
+
+func push(t *testing.T, store *memory.Store, mediaType string, body []byte) ocispec.Descriptor {
+	t.Helper()
+	desc := content.NewDescriptorFromBytes(mediaType, body)
+	if err := store.Push(t.Context(), desc, bytes.NewReader(body)); err != nil {
+		t.Fatal(err)
+	}
+	return desc
+}
+
+// oras-go, as any verifier uses it, pulls, lists referrers and lists tags.
+func TestOrasPulls(t *testing.T) {
+	_, server, image, _ := serve(t)
+	repo, err := remote.NewRepository(strings.TrimPrefix(server.URL, "http://") + "/up.test/app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo.PlainHTTP = true
+	target := memory.New()
+	got, err := oras.Copy(t.Context(), repo, "v1", target, "v1", oras.DefaultCopyOptions)
+	if err != nil || got.Digest != image.Digest {
+		t.Fatalf("copied %v, %v, want %s", got.Digest, err, image.Digest)
+	}
+	var referrers []ocispec.Descriptor
+	err = repo.Referrers(t.Context(), image, "test/signature", func(page []ocispec.Descriptor) error {
+		referrers = append(referrers, page...)
+		return nil
+	})
+	if err != nil || len(referrers) != 1 {
+		t.Fatalf("referrers %v, %v, want one", referrers, err)
+	}
+	repo.TagListPageSize = 2
+	var tags []string
+	err = repo.Tags(t.Context(), "", func(page []string) error { tags = append(tags, page...); return nil })
+	if err != nil || strings.Join(tags, "") != "abc" {
+		t.Fatalf("tags %v, %v, want a b c in two pages", tags, err)
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	_, server, image, layer := serve(t)
+	missing := digest.FromString("missing").String()
+	for _, c := range []struct {
+		method, path, ranges string
+		status               int
+		body                 string // contained
+	}{
+		{"GET", "/v2/", "", 200, "{}"},
+		{"HEAD", "/v2/up.test/app/manifests/v1", "", 200, ""},
+		{"GET", "/v2/up.test/app/manifests/" + image.Digest.String(), "", 200, "test/image"},
+		{"GET", "/v2/up.test/app/manifests/nope", "", 404, "MANIFEST_UNKNOWN"},
+		{"GET", "/v2/up.test/../app/manifests/v1", "", 400, "NAME_INVALID"},
+		{"GET", "/v2/UP/manifests/v1", "", 400, "NAME_INVALID"},
+		{"GET", "/v2/up.test/app/manifests/.v1", "", 400, "TAG_INVALID"},
+		{"GET", "/v2/up.test/app/blobs/v1", "", 400, "DIGEST_INVALID"},
+		{"GET", "/v2/up.test/app/blobs/" + layer.Digest.String(), "", 200, "0123456789"},
+		{"GET", "/v2/up.test/app/blobs/" + layer.Digest.String(), "bytes=2-4", 206, "234"},
+		{"GET", "/v2/up.test/app/blobs/" + layer.Digest.String(), "bytes=7-", 206, "789"},
+		{"GET", "/v2/up.test/app/blobs/" + layer.Digest.String(), "bytes=7-99", 206, "789"},
+		{"GET", "/v2/up.test/app/blobs/" + layer.Digest.String(), "bytes=0-1,3-4", 200, "0123456789"},
+		{"GET", "/v2/up.test/app/blobs/" + layer.Digest.String(), "bytes=10-", 416, "errors"},
+		{"GET", "/v2/up.test/app/blobs/" + layer.Digest.String(), "bytes=4-2", 416, "errors"},
+		{"GET", "/v2/up.test/app/blobs/" + layer.Digest.String(), "bytes=9999999999999999999-", 416, "errors"},
+		{"GET", "/v2/up.test/app/blobs/" + missing, "", 404, "BLOB_UNKNOWN"},
+		{"GET", "/v2/up.test/app/referrers/" + image.Digest.String() + "?artifactType=none", "", 200, `"manifests":[]`},
+		{"GET", "/v2/up.test/app/tags/list?n=x", "", 400, "errors"},
+		{"PUT", "/v2/up.test/app/manifests/v1", "", 405, "UNSUPPORTED"},
+		{"GET", "/v2/up.test/app", "", 404, "errors"},
+		{"GET", "/", "", 404, "errors"},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), c.method, server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.URL.Path, request.URL.RawQuery, _ = strings.Cut(c.path, "?")
+		if c.ranges != "" {
+			request.Header.Set("Range", c.ranges)
+		}
+		response, err := server.Client().Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || response.StatusCode != c.status || !strings.Contains(string(body), c.body) {
+			t.Errorf("%s %s (%s) gave %d %.120q, %v; want %d with %q", c.method, c.path, c.ranges, response.StatusCode, body, err, c.status, c.body)
+		}
+		if response.StatusCode >= 400 && !json.Valid(body) {
+			t.Errorf("%s %s: error body is not JSON: %q", c.method, c.path, body)
+		}
+	}
+}
+
+// G5: what is no definite absence never looks like one, and a referrers failure never looks empty.
+func TestFailureIsNeverAnAbsence(t *testing.T) {
+	m, server, image, _ := serve(t)
+	for _, reason := range []errdef.Reason{
+		errdef.UpstreamUnauthorized, errdef.UpstreamDenied, errdef.UpstreamThrottled, errdef.UpstreamUnavailable,
+		errdef.UpstreamTimeout, errdef.NoQuorum, errdef.Internal,
+	} {
+		m.fails = errdef.New(reason, "planted")
+		for _, path := range []string{"manifests/v1", "referrers/" + image.Digest.String()} {
+			response, err := server.Client().Get(server.URL + "/v2/up.test/app/" + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if response.StatusCode < 429 {
+				t.Errorf("%s: %s answered %d", reason, path, response.StatusCode)
+			}
+		}
+	}
+}
+
+// A body that cannot be finished cuts the connection: the caller must not take it for whole.
+func TestCutBodyIsSeen(t *testing.T) {
+	m, server, _, layer := serve(t)
+	m.cut = true
+	response, err := server.Client().Get(server.URL + "/v2/up.test/app/blobs/" + layer.Digest.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if body, err := io.ReadAll(response.Body); err == nil {
+		t.Errorf("read %q as if it were whole", body)
+	}
+}
+
+func FuzzMatch(f *testing.F) {
+	f.Add("/v2/a/b/manifests/v1")
+	f.Add("/v2/a/blobs/x/referrers/")
+	f.Fuzz(func(t *testing.T, path string) {
+		route, name, ref, err := match(path)
+		if (err == nil) == (route.serve == nil) {
+			t.Fatalf("%q: endpoint %q with error %v", path, route.name, err)
+		}
+		if err == nil && name != "" && !strings.HasPrefix(path, "/v2/"+name+"/") || strings.Contains(ref, "/") {
+			t.Fatalf("%q split into %q and %q", path, name, ref)
+		}
+	})
+}
