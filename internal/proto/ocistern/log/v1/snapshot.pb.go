@@ -200,13 +200,13 @@ func (x *SnapshotRecord) GetAbsence() *Absence {
 	return nil
 }
 
-func (x *SnapshotRecord) GetLink() string {
+func (x *SnapshotRecord) GetLink() *LinkRecord {
 	if x != nil {
 		if x, ok := x.Kind.(*SnapshotRecord_Link); ok {
 			return x.Link
 		}
 	}
-	return ""
+	return nil
 }
 
 func (x *SnapshotRecord) GetBlob() *BlobRecord {
@@ -248,7 +248,7 @@ type SnapshotRecord_Absence struct {
 }
 
 type SnapshotRecord_Link struct {
-	Link string `protobuf:"bytes,7,opt,name=link,proto3,oneof"`
+	Link *LinkRecord `protobuf:"bytes,7,opt,name=link,proto3,oneof"`
 }
 
 type SnapshotRecord_Blob struct {
@@ -411,6 +411,68 @@ func (x *TagRecord) GetHistory() []*TagEvent {
 	return nil
 }
 
+// LinkRecord is a repository's right to read a blob.
+type LinkRecord struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Digest    string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	MediaType string                 `protobuf:"bytes,2,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	// As claimed by the manifest that names the blob, or verified.
+	Size          int64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LinkRecord) Reset() {
+	*x = LinkRecord{}
+	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LinkRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LinkRecord) ProtoMessage() {}
+
+func (x *LinkRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
+func (*LinkRecord) Descriptor() ([]byte, []int) {
+	return file_ocistern_log_v1_snapshot_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *LinkRecord) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *LinkRecord) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *LinkRecord) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 type TagEvent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
@@ -422,7 +484,7 @@ type TagEvent struct {
 
 func (x *TagEvent) Reset() {
 	*x = TagEvent{}
-	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[4]
+	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +496,7 @@ func (x *TagEvent) String() string {
 func (*TagEvent) ProtoMessage() {}
 
 func (x *TagEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[4]
+	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +509,7 @@ func (x *TagEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagEvent.ProtoReflect.Descriptor instead.
 func (*TagEvent) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_snapshot_proto_rawDescGZIP(), []int{4}
+	return file_ocistern_log_v1_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TagEvent) GetDigest() string {
@@ -482,7 +544,7 @@ type BlobRecord struct {
 
 func (x *BlobRecord) Reset() {
 	*x = BlobRecord{}
-	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[5]
+	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -494,7 +556,7 @@ func (x *BlobRecord) String() string {
 func (*BlobRecord) ProtoMessage() {}
 
 func (x *BlobRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[5]
+	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -507,7 +569,7 @@ func (x *BlobRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRecord.ProtoReflect.Descriptor instead.
 func (*BlobRecord) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_ocistern_log_v1_snapshot_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BlobRecord) GetDigest() string {
@@ -541,7 +603,7 @@ const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12!\n" +
-	"\fcommand_hash\x18\x04 \x01(\fR\vcommandHash\"\xb2\x03\n" +
+	"\fcommand_hash\x18\x04 \x01(\fR\vcommandHash\"\xcf\x03\n" +
 	"\x0eSnapshotRecord\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1e\n" +
 	"\n" +
@@ -550,8 +612,8 @@ const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"\x03tag\x18\x03 \x01(\v2\x1a.ocistern.log.v1.TagRecordH\x00R\x03tag\x127\n" +
 	"\bmanifest\x18\x04 \x01(\v2\x19.ocistern.log.v1.ManifestH\x00R\bmanifest\x12:\n" +
 	"\treferrers\x18\x05 \x01(\v2\x1a.ocistern.log.v1.ReferrersH\x00R\treferrers\x124\n" +
-	"\aabsence\x18\x06 \x01(\v2\x18.ocistern.log.v1.AbsenceH\x00R\aabsence\x12\x14\n" +
-	"\x04link\x18\a \x01(\tH\x00R\x04link\x121\n" +
+	"\aabsence\x18\x06 \x01(\v2\x18.ocistern.log.v1.AbsenceH\x00R\aabsence\x121\n" +
+	"\x04link\x18\a \x01(\v2\x1b.ocistern.log.v1.LinkRecordH\x00R\x04link\x121\n" +
 	"\x04blob\x18\b \x01(\v2\x1b.ocistern.log.v1.BlobRecordH\x00R\x04blob\x12<\n" +
 	"\atrailer\x18\t \x01(\v2 .ocistern.log.v1.SnapshotTrailerH\x00R\atrailerB\x06\n" +
 	"\x04kind\"G\n" +
@@ -566,7 +628,13 @@ const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\x0e2\x17.ocistern.log.v1.SourceR\x06source\x128\n" +
 	"\tfreshness\x18\x04 \x01(\v2\x1a.ocistern.log.v1.FreshnessR\tfreshness\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x04R\brevision\x123\n" +
-	"\ahistory\x18\x06 \x03(\v2\x19.ocistern.log.v1.TagEventR\ahistory\"p\n" +
+	"\ahistory\x18\x06 \x03(\v2\x19.ocistern.log.v1.TagEventR\ahistory\"W\n" +
+	"\n" +
+	"LinkRecord\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x02 \x01(\tR\tmediaType\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\"p\n" +
 	"\bTagEvent\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
@@ -589,39 +657,41 @@ func file_ocistern_log_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_ocistern_log_v1_snapshot_proto_rawDescData
 }
 
-var file_ocistern_log_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_ocistern_log_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_ocistern_log_v1_snapshot_proto_goTypes = []any{
 	(*SnapshotHeader)(nil),        // 0: ocistern.log.v1.SnapshotHeader
 	(*SnapshotRecord)(nil),        // 1: ocistern.log.v1.SnapshotRecord
 	(*SnapshotTrailer)(nil),       // 2: ocistern.log.v1.SnapshotTrailer
 	(*TagRecord)(nil),             // 3: ocistern.log.v1.TagRecord
-	(*TagEvent)(nil),              // 4: ocistern.log.v1.TagEvent
-	(*BlobRecord)(nil),            // 5: ocistern.log.v1.BlobRecord
-	(*Manifest)(nil),              // 6: ocistern.log.v1.Manifest
-	(*Referrers)(nil),             // 7: ocistern.log.v1.Referrers
-	(*Absence)(nil),               // 8: ocistern.log.v1.Absence
-	(*Descriptor)(nil),            // 9: ocistern.log.v1.Descriptor
-	(Source)(0),                   // 10: ocistern.log.v1.Source
-	(*Freshness)(nil),             // 11: ocistern.log.v1.Freshness
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*LinkRecord)(nil),            // 4: ocistern.log.v1.LinkRecord
+	(*TagEvent)(nil),              // 5: ocistern.log.v1.TagEvent
+	(*BlobRecord)(nil),            // 6: ocistern.log.v1.BlobRecord
+	(*Manifest)(nil),              // 7: ocistern.log.v1.Manifest
+	(*Referrers)(nil),             // 8: ocistern.log.v1.Referrers
+	(*Absence)(nil),               // 9: ocistern.log.v1.Absence
+	(*Descriptor)(nil),            // 10: ocistern.log.v1.Descriptor
+	(Source)(0),                   // 11: ocistern.log.v1.Source
+	(*Freshness)(nil),             // 12: ocistern.log.v1.Freshness
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_ocistern_log_v1_snapshot_proto_depIdxs = []int32{
 	3,  // 0: ocistern.log.v1.SnapshotRecord.tag:type_name -> ocistern.log.v1.TagRecord
-	6,  // 1: ocistern.log.v1.SnapshotRecord.manifest:type_name -> ocistern.log.v1.Manifest
-	7,  // 2: ocistern.log.v1.SnapshotRecord.referrers:type_name -> ocistern.log.v1.Referrers
-	8,  // 3: ocistern.log.v1.SnapshotRecord.absence:type_name -> ocistern.log.v1.Absence
-	5,  // 4: ocistern.log.v1.SnapshotRecord.blob:type_name -> ocistern.log.v1.BlobRecord
-	2,  // 5: ocistern.log.v1.SnapshotRecord.trailer:type_name -> ocistern.log.v1.SnapshotTrailer
-	9,  // 6: ocistern.log.v1.TagRecord.descriptor:type_name -> ocistern.log.v1.Descriptor
-	10, // 7: ocistern.log.v1.TagRecord.source:type_name -> ocistern.log.v1.Source
-	11, // 8: ocistern.log.v1.TagRecord.freshness:type_name -> ocistern.log.v1.Freshness
-	4,  // 9: ocistern.log.v1.TagRecord.history:type_name -> ocistern.log.v1.TagEvent
-	12, // 10: ocistern.log.v1.TagEvent.since:type_name -> google.protobuf.Timestamp
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	7,  // 1: ocistern.log.v1.SnapshotRecord.manifest:type_name -> ocistern.log.v1.Manifest
+	8,  // 2: ocistern.log.v1.SnapshotRecord.referrers:type_name -> ocistern.log.v1.Referrers
+	9,  // 3: ocistern.log.v1.SnapshotRecord.absence:type_name -> ocistern.log.v1.Absence
+	4,  // 4: ocistern.log.v1.SnapshotRecord.link:type_name -> ocistern.log.v1.LinkRecord
+	6,  // 5: ocistern.log.v1.SnapshotRecord.blob:type_name -> ocistern.log.v1.BlobRecord
+	2,  // 6: ocistern.log.v1.SnapshotRecord.trailer:type_name -> ocistern.log.v1.SnapshotTrailer
+	10, // 7: ocistern.log.v1.TagRecord.descriptor:type_name -> ocistern.log.v1.Descriptor
+	11, // 8: ocistern.log.v1.TagRecord.source:type_name -> ocistern.log.v1.Source
+	12, // 9: ocistern.log.v1.TagRecord.freshness:type_name -> ocistern.log.v1.Freshness
+	5,  // 10: ocistern.log.v1.TagRecord.history:type_name -> ocistern.log.v1.TagEvent
+	13, // 11: ocistern.log.v1.TagEvent.since:type_name -> google.protobuf.Timestamp
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_ocistern_log_v1_snapshot_proto_init() }
@@ -645,7 +715,7 @@ func file_ocistern_log_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ocistern_log_v1_snapshot_proto_rawDesc), len(file_ocistern_log_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
