@@ -1,0 +1,60 @@
+# Ocistern. `make help` lists the targets; everything they need is pinned by go.mod files (tools: internal/tools/go.mod).
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 10s
+UPSTREAM ?=
+TOOLS    := bin/tools
+
+.PHONY: help build test test-unit e2e lint generate check-generated fuzz bench demo dev image clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/ocistern (static)
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ocistern ./cmd/ocistern
+
+test: test-unit e2e ## all tests: units with the race detector, then end to end
+
+test-unit: ## the root module's tests, with the race detector
+	go test -race -timeout 10m ./...
+
+e2e: ## real processes and real registries (e2e is a module of its own)
+	cd e2e && go test -timeout 10m ./...
+
+lint: $(TOOLS)/golangci-lint check-generated ## golangci-lint, and generated code is up to date
+	$(TOOLS)/golangci-lint run ./...
+	cd e2e && ../$(TOOLS)/golangci-lint run --config ../.golangci.yml ./...
+
+generate: $(TOOLS)/buf ## generate Go code from the protos
+	cd internal/proto && ../../$(TOOLS)/buf lint && ../../$(TOOLS)/buf generate
+
+check-generated: generate
+	@git diff --exit-code -- internal/proto || { echo 'generated code is not up to date: commit what "make generate" wrote' >&2; exit 1; }
+
+# Each fuzz target runs alone: go test -fuzz takes one target of one package at a time.
+fuzz: ## fuzz every decoder for FUZZTIME each
+	@grep -rnoE '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' --exclude-dir=e2e . | while IFS=: read -r file _ name; do \
+		go test -run '^$$' -fuzz "^$${name#func }\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; done
+
+bench: ## the benchmarks that argue the choice of data structures (million records; takes minutes)
+	go test -run '^$$' -bench . -benchmem -timeout 30m ./fsm/... ./blobstore/...
+
+demo: build ## a fleet verifies a signed image through three nodes, while things break
+	cd e2e && go run ./cmd/demo -ocistern ../bin/ocistern
+
+dev: build ## three nodes that stay up; UPSTREAM=NAME=URL adds an upstream
+	bin/ocistern dev $(if $(UPSTREAM),--upstream $(UPSTREAM))
+
+image: build ## a container image from the prebuilt binary (pulls nothing)
+	mkdir -p dist/data && cp bin/ocistern /etc/ssl/certs/ca-certificates.crt dist/
+	docker build --target prebuilt --tag ocistern:$(VERSION) --tag ocistern:dev .
+
+clean: ## remove what was built
+	rm -rf bin dist
+
+$(TOOLS)/%: internal/tools/go.mod internal/tools/go.sum
+	cd internal/tools && go build -o ../../$(TOOLS)/ $$(go list tool | grep '/$*$$')
