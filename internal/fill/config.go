@@ -1,0 +1,102 @@
+package fill
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+)
+
+// Policy says how long what an upstream said may be used. Package registry reads the times from the catalog; only a
+// refresh writes them. One policy for all upstreams for now; issue 4 makes it one per upstream and repository.
+type Policy struct {
+	// FreshFor is how long a tag is answered without asking again.
+	FreshFor time.Duration
+	// ReferrersFreshFor is the same for a referrers list.
+	ReferrersFreshFor time.Duration
+	// StaleFor is how much longer either may be answered, declared stale, while the upstream cannot be asked.
+	StaleFor time.Duration
+	// AbsentFor is how long a definite 404 is believed.
+	AbsentFor time.Duration
+}
+
+// DefaultPolicy returns the policy of a node that configures none.
+func DefaultPolicy() Policy {
+	return Policy{
+		FreshFor: 5 * time.Minute, ReferrersFreshFor: 5 * time.Minute, StaleFor: 24 * time.Hour, AbsentFor: 10 * time.Second,
+	}
+}
+
+// Upstream is one registry that may be asked. Upstreams are an allow-list: none is ever dialled from a caller's input.
+type Upstream struct {
+	// Name is the first segment of the names of the repositories that mirror it, for example ghcr.io.
+	Name string
+	// URL is where it is reached: scheme and host, HTTPS unless it says http://. Empty means https://Name.
+	URL string
+}
+
+// Timings bounds how long the parts of a flight may take. A zero field takes the default.
+type Timings struct {
+	// Metadata is for one tag, manifest or referrers list, all pages, retries and token requests included. Default 20 s.
+	Metadata time.Duration
+	// Stall is how long a blob may make no progress; a blob has no total deadline. Default 20 s.
+	Stall time.Duration
+	// Publish is for one command until it is applied on this node. Default 10 s.
+	Publish time.Duration
+}
+
+// FillerConfig is what a Filler needs. All fields without a stated default are required.
+type FillerConfig struct {
+	Catalog  *catalog.Catalog
+	Proposer Proposer
+	Holders  Holders
+	Self     catalog.NodeID
+	// Upstreams may be empty; then every fill fails with reason UPSTREAM_UNKNOWN.
+	Upstreams []Upstream
+	Policy    Policy
+	// ManifestBytes bounds a manifest, and all pages of a referrers list together. Default 4 MiB.
+	ManifestBytes int64
+	Timings       Timings
+	Clock         func() time.Time
+	Logger        *slog.Logger
+	Observer      Observer
+}
+
+// DefaultManifestBytes is the limit of a manifest where none is configured.
+const DefaultManifestBytes = 4 << 20
+
+// Proposer submits a command to the replicated log and returns the index of its entry after commit.
+type Proposer interface {
+	Apply(ctx context.Context, command catalog.Command) (catalog.LogIndex, error)
+}
+
+// Holders reads content from nodes that have it on disk, from an offset; it never makes them ask an upstream.
+type Holders interface {
+	FetchHeld(ctx context.Context, node catalog.NodeID, dgst digest.Digest, offset int64) (io.ReadCloser, int64, error)
+}
+
+// Observer counts. Its methods are called from many goroutines and must not block.
+type Observer interface {
+	// UpstreamRequest is called after each HTTP request, retries included. operation is manifest, blob, referrers, token or
+	// redirect; err is nil when the upstream answered below 400, or 404.
+	UpstreamRequest(upstream, operation string, err error)
+	// Avoided is called for each caller that needed an answer of the upstream and got it without a request of its own.
+	Avoided(upstream string)
+}
+
+// Members knows who is in the cluster.
+type Members interface {
+	Self() catalog.NodeID
+	// Living returns the members that are alive, sorted, this node included.
+	Living() []catalog.NodeID
+}
+
+// Peers asks other nodes to fill. A node that cannot be reached is reason UNAVAILABLE.
+type Peers interface {
+	Refresh(ctx context.Context, node catalog.NodeID, key Key, seen catalog.LogIndex) (catalog.LogIndex, error)
+	FetchContent(ctx context.Context, node catalog.NodeID, key ContentKey, offset int64) (*Stream, error)
+}
