@@ -9,7 +9,7 @@ import (
 	oras "oras.land/oras-go/v2/errdef"
 )
 
-// The reasons. Input errors first, then content, upstream, cluster and caller.
+// The reasons. Input errors first, then content, upstream, cluster, the node's disk and caller.
 const (
 	ReferenceInvalid Reason = "REFERENCE_INVALID"
 	NameInvalid      Reason = "NAME_INVALID"
@@ -48,6 +48,10 @@ const (
 	CommandInvalid  Reason = "COMMAND_INVALID"
 	SnapshotInvalid Reason = "SNAPSHOT_INVALID"
 	AddressInUse    Reason = "ADDRESS_IN_USE"
+
+	DirectoryInUse Reason = "DIRECTORY_IN_USE"
+	StorageFull    Reason = "STORAGE_FULL"
+	StorageFailed  Reason = "STORAGE_FAILED"
 
 	Denied   Reason = "DENIED"
 	Deadline Reason = "DEADLINE"
@@ -91,6 +95,9 @@ var (
 	ErrCommandInvalid       = errors.New("invalid command")
 	ErrSnapshotInvalid      = errors.New("invalid snapshot")
 	ErrAddressInUse         = errors.New("address in use")
+	ErrDirectoryInUse       = errors.New("directory is in use by another process")
+	ErrStorageFull          = errors.New("no space left on the node's disk")
+	ErrStorageFailed        = errors.New("the node's disk failed")
 	ErrDenied               = errors.New("denied")
 	ErrInternal             = errors.New("internal error")
 )
@@ -155,6 +162,10 @@ func table() []row {
 		{CommandInvalid, ErrCommandInvalid, codes.InvalidArgument, "UNSUPPORTED", http.StatusInternalServerError, exitError},
 		{SnapshotInvalid, ErrSnapshotInvalid, codes.DataLoss, "UNSUPPORTED", http.StatusInternalServerError, exitError},
 		{AddressInUse, ErrAddressInUse, codes.FailedPrecondition, "UNSUPPORTED", http.StatusInternalServerError, exitError},
+
+		{DirectoryInUse, ErrDirectoryInUse, codes.FailedPrecondition, "UNSUPPORTED", http.StatusInternalServerError, exitError},
+		{StorageFull, ErrStorageFull, codes.ResourceExhausted, "UNSUPPORTED", http.StatusInsufficientStorage, exitError},
+		{StorageFailed, ErrStorageFailed, codes.Internal, "UNSUPPORTED", http.StatusInternalServerError, exitError},
 
 		{Denied, ErrDenied, codes.PermissionDenied, "DENIED", http.StatusForbidden, exitDenied},
 		{Deadline, context.DeadlineExceeded, codes.DeadlineExceeded, "UNSUPPORTED", http.StatusGatewayTimeout, exitDeadline},

@@ -1,0 +1,101 @@
+// Package durable writes files so that they survive power loss: the bytes are fsynced before a name points at them, and
+// the directory is fsynced before the write counts as done. It also gives failures of the disk their typed errors.
+//
+// It is not a store and holds no state. Packages blobstore and cluster use it for what must not be lost.
+package durable
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// WriteFile replaces the file at path by data with the given permissions, atomically: after a crash at any instant there
+// is either the old content or the new, whole. When it returns nil, the new content is durable. Errors have reason
+// STORAGE_FULL or STORAGE_FAILED. Concurrent calls for one path are safe; one of them wins.
+func WriteFile(path string, data []byte, mode fs.FileMode) error {
+	temporary, err := writeTemporary(path, data, mode)
+	if err == nil {
+		err = Rename(temporary, path)
+	}
+	if err != nil && temporary != "" {
+		err = errors.Join(err, ignoreNotExist(os.Remove(temporary)))
+	}
+	if err != nil {
+		return Wrap(err, "cannot write %s", path)
+	}
+	return nil
+}
+
+// writeTemporary writes data to a new file beside path and fsyncs it. It returns the file's name even on an error that
+// came after the file was made.
+func writeTemporary(path string, data []byte, mode fs.FileMode) (name string, err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := file.Chmod(mode); err != nil {
+		return file.Name(), err
+	}
+	if _, err := file.Write(data); err != nil {
+		return file.Name(), err
+	}
+	return file.Name(), file.Sync()
+}
+
+// Rename renames a file and fsyncs the directory of its new name. The content must have been fsynced before. The old
+// name may come back after power loss.
+func Rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return Wrap(err, "cannot rename %s", from)
+	}
+	return SyncDir(filepath.Dir(to))
+}
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(dir string) error {
+	opened, err := os.Open(dir)
+	if err != nil {
+		return Wrap(err, "cannot open directory %s", dir)
+	}
+	if err := errors.Join(opened.Sync(), opened.Close()); err != nil {
+		return Wrap(err, "cannot fsync directory %s", dir)
+	}
+	return nil
+}
+
+// MakeDir makes a directory (with its parents) and makes its name durable. An existing one is fine.
+func MakeDir(dir string, mode fs.FileMode) error {
+	if err := os.MkdirAll(dir, mode); err != nil {
+		return Wrap(err, "cannot make directory %s", dir)
+	}
+	return SyncDir(filepath.Dir(dir))
+}
+
+// Wrap gives an error of the filesystem its reason: STORAGE_FULL when space, inodes or a quota ran out, else
+// STORAGE_FAILED. An error that has a reason already keeps it.
+func Wrap(err error, format string, args ...any) error {
+	var typed *errdef.Error
+	switch {
+	case errors.As(err, &typed):
+		return errdef.Wrap(typed.Reason, err, format, args...)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return errdef.Wrap(errdef.StorageFull, err, format, args...).WithRemedy("free space or enlarge the volume")
+	case errors.Is(err, fs.ErrPermission):
+		return errdef.Wrap(errdef.StorageFailed, err, format, args...).WithRemedy("let the process own the directory")
+	default:
+		return errdef.Wrap(errdef.StorageFailed, err, format, args...)
+	}
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
