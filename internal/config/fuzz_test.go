@@ -1,0 +1,30 @@
+package config
+
+import (
+	"testing"
+
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// FuzzParseFile holds that no file makes the loader panic, and that each is either accepted or refused as CONFIG_INVALID.
+func FuzzParseFile(f *testing.F) {
+	for _, seed := range []string{whole, "", "---", "a: &a [*a]", "? [a]\n: b", "name: !!binary aGk=", "<<: {name: a}", "upstreams: [{name: a}]"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		values, err := parseFile("config.yaml", content)
+		if err == nil {
+			effective := map[string]Value{}
+			for _, s := range Settings() {
+				effective[s.Key] = Value{Setting: s, Texts: []string{s.Default}}
+			}
+			for _, v := range values {
+				effective[v.Setting.Key] = v
+			}
+			_, _, err = build(effective)
+		}
+		if err != nil && errdef.ReasonOf(err) != errdef.ConfigInvalid {
+			t.Errorf("reason %s: %v", errdef.ReasonOf(err), err)
+		}
+	})
+}

@@ -1,0 +1,182 @@
+package config
+
+import (
+	"log/slog"
+	"net"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/ocistern/ocistern/internal/reference"
+)
+
+var (
+	namePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+	hostPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`)
+)
+
+// maxExpect bounds a first cluster: more voters only make commits slower, and further nodes can join later.
+const maxExpect = 15
+
+func nodeName(c *Config, v Value) error {
+	c.Name = v.Texts[0]
+	if !namePattern.MatchString(c.Name) {
+		return v.invalid("is not a node name").WithRemedy("letters, digits and . _ -, at most 63, for example node-1")
+	}
+	return nil
+}
+
+func dataDir(c *Config, v Value) error {
+	if v.Texts[0] == "" || strings.ContainsRune(v.Texts[0], 0) {
+		return v.invalid("is not a directory name").WithRemedy("give a path, for example /var/lib/ocistern")
+	}
+	c.DataDir = filepath.Clean(v.Texts[0])
+	return nil
+}
+
+func advertiseHost(c *Config, v Value) error {
+	host := v.Texts[0]
+	if host == automatic {
+		return nil
+	}
+	if !validHost(host) || unspecified(host) {
+		return v.invalid("is not a host that others can dial").WithRemedy("give a name or an address without port, or auto")
+	}
+	c.AdvertiseHost = host
+	return nil
+}
+
+func address(field func(*Config) *string) func(*Config, Value) error {
+	return func(c *Config, v Value) error {
+		if !validAddress(v.Texts[0], true) {
+			return v.invalid("is not an address to listen on").WithRemedy("HOST:PORT, for example 0.0.0.0:5000 or [::1]:5000")
+		}
+		*field(c) = v.Texts[0]
+		return nil
+	}
+}
+
+func clusterExpect(c *Config, v Value) error {
+	n, err := strconv.Atoi(v.Texts[0])
+	if err != nil || n < 1 || n > maxExpect {
+		return v.invalid("is not a number of nodes").
+			WithRemedy("a whole number from 1 to %d; 3 survives the loss of one node", maxExpect)
+	}
+	c.Cluster.Expect = n
+	return nil
+}
+
+func clusterJoin(c *Config, v Value) error {
+	for _, text := range v.Texts {
+		if !validAddress(text, false) {
+			return v.invalid("has %q, which is not the address of a node", text).
+				WithRemedy("HOST:PORT of the other node's listen.gossip, for example ocistern-0.ocistern:5050")
+		}
+	}
+	c.Cluster.Join = v.Texts
+	return nil
+}
+
+// upstreams repeats no URL in its errors: people put passwords there.
+func upstreams(c *Config, v Value) error {
+	seen := map[string]bool{}
+	for i, text := range v.Texts {
+		name, address, found := strings.Cut(text, "=")
+		if !found || name == "" || address == "" {
+			return v.wrong("has no name or no URL in item %d", i+1).WithRemedy("NAME=URL, for example ghcr.io=https://ghcr.io")
+		}
+		if _, err := reference.ParseRepository(name); err != nil || strings.Contains(name, "/") {
+			return v.wrong("has an invalid name in item %d", i+1).
+				WithRemedy("the first segment of repository names: lower-case letters, digits and . - _, for example ghcr.io")
+		}
+		if seen[name] {
+			return v.wrong("has %s twice", name).WithRemedy("give each upstream another name")
+		}
+		seen[name] = true
+		if problem := urlProblem(address); problem != "" {
+			return v.wrong("has a URL for %s that %s", name, problem).
+				WithRemedy("scheme and host of the registry, for example https://ghcr.io")
+		}
+		c.Upstreams = append(c.Upstreams, Upstream{Name: name, URL: strings.TrimSuffix(address, "/")})
+	}
+	return nil
+}
+
+// urlProblem says what is wrong with the URL of a registry, empty for nothing.
+func urlProblem(text string) string {
+	parsed, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return "cannot be parsed"
+	case parsed.Scheme != "http" && parsed.Scheme != "https":
+		return "begins with neither http:// nor https://"
+	case parsed.User != nil:
+		return "contains credentials, which belong in a file"
+	case !validAddress(parsed.Host, false) && !validHost(strings.Trim(parsed.Host, "[]")):
+		return "has no valid host"
+	case strings.Trim(parsed.Path, "/") != "" || parsed.RawQuery != "" || parsed.Fragment != "":
+		return "goes on after the host"
+	}
+	return ""
+}
+
+func byteSize(least, most int64, field func(*Config) *int64) func(*Config, Value) error {
+	return func(c *Config, v Value) error {
+		n, ok := parseBytes(v.Texts[0])
+		if !ok || n < least || n > most {
+			return v.invalid("is not a size in bounds").
+				WithRemedy("a number of bytes from %d to %d; KiB, MiB and GiB may follow, for example 4MiB", least, most)
+		}
+		*field(c) = n
+		return nil
+	}
+}
+
+func parseBytes(text string) (int64, bool) {
+	shift := 0
+	for suffix, bits := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30} {
+		if rest, found := strings.CutSuffix(text, suffix); found {
+			text, shift = strings.TrimSpace(rest), bits
+			break
+		}
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || n > (1<<62)>>shift {
+		return 0, false
+	}
+	return n << shift, true
+}
+
+func logLevel(c *Config, v Value) error {
+	levels := map[string]slog.Level{
+		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+	}
+	level, known := levels[v.Texts[0]]
+	if !known {
+		return v.invalid("is not a log level").WithRemedy("debug, info, warn or error")
+	}
+	c.LogLevel = level
+	return nil
+}
+
+// validAddress tells whether text is host:port. Only a listener may have an empty host or port 0.
+func validAddress(text string, listener bool) bool {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || (n == 0 && !listener) {
+		return false
+	}
+	return (listener && host == "") || validHost(host)
+}
+
+func validHost(host string) bool { return net.ParseIP(host) != nil || hostPattern.MatchString(host) }
+
+func unspecified(host string) bool {
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsUnspecified()
+}
