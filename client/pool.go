@@ -1,0 +1,70 @@
+package client
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// asideFirst is how long an endpoint is put aside after its first failure; it doubles with each further one.
+	asideFirst = 100 * time.Millisecond
+	// asideMost bounds it: a node that is back is noticed within that time.
+	asideMost = 5 * time.Second
+)
+
+// pool knows which endpoint to ask first. Clients start at a random one, which spreads them over the nodes, and stay
+// with one that answers, which saves connections and waiting for a node that lags behind the session.
+type pool struct {
+	endpoints []*endpoint
+
+	mu      sync.Mutex // guards current and health
+	current int
+	health  []health // as endpoints
+}
+
+type health struct {
+	failures   int // since the last success
+	asideUntil time.Time
+}
+
+func newPool(endpoints []*endpoint) *pool {
+	return &pool{endpoints: endpoints, current: rand.IntN(len(endpoints)), health: make([]health, len(endpoints))}
+}
+
+// order returns the indexes of all endpoints in the order to ask them: round from the current one, those put aside last
+// and among them the one whose time is up soonest first. Nobody is left out: an endpoint put aside beats no answer.
+func (p *pool) order(now time.Time) []int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	order := make([]int, len(p.endpoints))
+	for i := range order {
+		order[i] = (p.current + i) % len(order)
+	}
+	aside := func(i int) time.Duration { return max(0, p.health[i].asideUntil.Sub(now)) }
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(aside(a), aside(b)) })
+	return order
+}
+
+// succeeded makes i the endpoint to ask first.
+func (p *pool) succeeded(i int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.current, p.health[i] = i, health{}
+}
+
+// failed puts i aside and returns for how long.
+func (p *pool) failed(i int, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := &p.health[i]
+	aside := asideMost
+	if h.failures < 6 { // asideFirst doubled six times is beyond asideMost
+		aside = min(asideMost, asideFirst<<h.failures)
+	}
+	h.failures++
+	h.asideUntil = now.Add(aside)
+	return aside
+}
