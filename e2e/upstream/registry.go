@@ -1,0 +1,176 @@
+// Package upstream runs real registries on loopback inside the process of a test or of the demo: CNCF distribution v3,
+// which has no referrers API, and go-containerregistry's, which has it. Around each lies a handler that counts what is
+// read, can add the time of a network, and can do harm to responses on request.
+//
+// It is not a fake: pushes and reads go through the registries' own code. The e2e scripts, tests and the demo use it.
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/ocistern/ocistern/e2e/ports"
+)
+
+// Software names the registry to run.
+type Software string
+
+// The registries at hand.
+const (
+	// Distribution is CNCF distribution v3, with its in-memory driver. It has no referrers API.
+	Distribution Software = "distribution"
+	// ContainerRegistry is go-containerregistry's pkg/registry, with the referrers API.
+	ContainerRegistry Software = "go-containerregistry"
+)
+
+// listenPatience bounds how long Start waits for its own former port.
+const listenPatience = 5 * time.Second
+
+// Registry is a running registry. All methods are safe for concurrent use.
+type Registry struct {
+	// Ledger counts the reads.
+	Ledger Ledger
+
+	software Software
+	port     int
+	latency  time.Duration
+	storage  storage
+	faults   faults
+
+	mu     sync.Mutex // guards server and ended
+	server *http.Server
+	ended  chan error // receives why the server ended
+}
+
+// Start runs a registry with an empty storage on a free port of loopback. Each read is answered after latency, as by a
+// registry which is that far away.
+func Start(software Software, latency time.Duration) (*Registry, error) {
+	content, err := open(software)
+	if err != nil {
+		return nil, err
+	}
+	free, err := ports.Free(1)
+	if err != nil {
+		return nil, errors.Join(err, content.close())
+	}
+	r := &Registry{software: software, port: free[0], latency: latency, storage: content}
+	if err := r.Resume(); err != nil {
+		return nil, errors.Join(err, content.close())
+	}
+	return r, nil
+}
+
+// Resume makes a stopped registry serve again, with its content and on its port. It does nothing on a running one.
+func (r *Registry) Resume() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.server != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), listenPatience)
+	defer cancel()
+	listener, err := listen(ctx, r.Host())
+	if err != nil {
+		return fmt.Errorf("registry cannot listen: %w", err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(r.serve), ReadHeaderTimeout: time.Minute, ErrorLog: silent()}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	r.server, r.ended = server, ended
+	return nil
+}
+
+// Stop breaks all connections off and refuses new ones. The content is kept for Resume. It tells when the registry had
+// ended before by itself.
+func (r *Registry) Stop() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.server == nil {
+		return nil
+	}
+	server := r.server
+	r.server = nil
+	err := server.Close()
+	if cause := <-r.ended; !errors.Is(cause, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("registry on %s ended early: %w", r.Host(), cause))
+	}
+	return err
+}
+
+// Close stops the registry and frees its content.
+func (r *Registry) Close() error { return errors.Join(r.Stop(), r.storage.close()) }
+
+// Host returns host:port.
+func (r *Registry) Host() string { return ports.Address(r.port) }
+
+// URL returns the registry's root, without a final slash.
+func (r *Registry) URL() string { return "http://" + r.Host() }
+
+// Software returns which registry this is.
+func (r *Registry) Software() Software { return r.software }
+
+// Inject puts a fault in force, beside those that already are.
+func (r *Registry) Inject(fault Fault) { r.faults.add(fault) }
+
+// Heal ends all faults.
+func (r *Registry) Heal() { r.faults.clear() }
+
+func (r *Registry) serve(w http.ResponseWriter, request *http.Request) {
+	object := objectOf(request)
+	if !isRead(request, object) {
+		r.storage.handler.ServeHTTP(w, request)
+		return
+	}
+	if !wait(request.Context(), r.latency) {
+		return
+	}
+	recorded := newRecorder()
+	harm := r.faults.take(object, request)
+	r.storage.handler.ServeHTTP(recorded, request)
+	status := recorded.status
+	if told := recorded.Header().Get("Docker-Content-Digest"); told != "" {
+		object.Reference = told
+	}
+	if harm != "" {
+		r.Ledger.add(Request{Object: object, Method: request.Method, Status: 0})
+		harm.answer(w, request, recorded)
+		return
+	}
+	r.Ledger.add(Request{Object: object, Method: request.Method, Status: status})
+	recorded.copyTo(w)
+}
+
+// wait returns false when ctx ended first.
+func wait(ctx context.Context, latency time.Duration) bool {
+	if latency == 0 {
+		return true
+	}
+	select {
+	case <-time.After(latency):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// listen tries until it gets the address or ctx ends: connections of a former server may still hold it.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	retry := time.NewTicker(50 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		listener, err := net.Listen("tcp", address)
+		if err == nil {
+			return listener, nil
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
