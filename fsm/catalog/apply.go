@@ -1,6 +1,10 @@
 package catalog
 
 import (
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
@@ -19,6 +23,9 @@ func (c Publish) apply(tx *transaction) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
+	if err := tx.readable(&c); err != nil {
+		return err
+	}
 	for _, update := range c.Tags {
 		if err := tx.compare(&c, update); err != nil {
 			return err
@@ -26,6 +33,7 @@ func (c Publish) apply(tx *transaction) error {
 	}
 	for _, blob := range c.Blobs {
 		tx.addLink(c.Tenant, c.Repository, blob)
+		tx.clearAbsence(absenceKey(c.Tenant, c.Repository, AbsentBlob, blob.Digest.String()))
 		tx.changeBlob(blob.Digest, func(b *Blob) {
 			b.Size, b.Holders = blob.Size, withHolder(b.Holders, c.Holder)
 		})
@@ -43,6 +51,36 @@ func (c Publish) apply(tx *transaction) error {
 	return nil
 }
 
+// readable refuses what would be visible without being readable (guarantee G3): a manifest whose bytes no node holds
+// for this repository, and a pushed tag without its manifest. An upstream's tag may do without: it can be fetched by
+// digest.
+func (tx *transaction) readable(p *Publish) error {
+	brought := map[digest.Digest]bool{}
+	for _, blob := range p.Blobs {
+		brought[blob.Digest] = true
+	}
+	published := map[digest.Digest]bool{}
+	for _, manifest := range p.Manifests {
+		dgst := manifest.Descriptor.Digest
+		if !brought[dgst] && !tx.held(p.Tenant, p.Repository, dgst) {
+			return errdef.New(errdef.CommandInvalid, "publish: no node holds manifest %s", dgst).
+				WithRemedy("make it durable and list it among the blobs")
+		}
+		published[dgst] = true
+	}
+	if p.Source != SourcePushed {
+		return nil
+	}
+	for _, update := range p.Tags {
+		dgst := update.Descriptor.Digest
+		if _, known := tx.manifests.get(key{p.Tenant, p.Repository, dgst.String()}); !known && !published[dgst] {
+			return errdef.New(errdef.CommandInvalid, "publish: tag %s points at %s, which is no manifest of %s",
+				update.Name, dgst, p.Repository)
+		}
+	}
+	return nil
+}
+
 // compare decides the compare-and-set of a tag.
 func (tx *transaction) compare(p *Publish, update TagUpdate) error {
 	if update.Expect == "" && !update.ExpectAbsent {
@@ -55,7 +93,8 @@ func (tx *transaction) compare(p *Publish, update TagUpdate) error {
 	case update.Expect != "" && !ok:
 		return errdef.New(errdef.TagConflict, "tag %s does not exist", update.Name)
 	case update.Expect != "" && known.Descriptor.Digest != update.Expect:
-		return errdef.New(errdef.TagConflict, "tag %s points at %s, not at %s", update.Name, known.Descriptor.Digest, update.Expect)
+		return errdef.New(errdef.TagConflict, "tag %s points at %s, not at %s",
+			update.Name, known.Descriptor.Digest, update.Expect)
 	}
 	return nil
 }
@@ -65,27 +104,36 @@ func (c RecordAbsence) apply(tx *transaction) error {
 		return err
 	}
 	for _, absence := range c.Absences {
-		tx.pruneAbsences(c.Tenant, c.Repository, absence.Freshness.Observed)
-		k := key{c.Tenant, c.Repository, absence.Reference}
-		switch absence.Kind {
-		case AbsentTag:
-			known, ok := tx.tags.get(k)
-			if ok && known.Source == SourcePushed {
-				continue // what was pushed here is not absent because an upstream lacks it
-			}
-			tx.tags.remove(k)
-		case AbsentManifest:
-			known, ok := tx.manifests.get(k)
-			if ok && known.Source == SourcePushed {
-				continue
-			}
-			if ok {
-				tx.dropManifest(c.Tenant, c.Repository, known)
-			}
+		tx.pruneAbsences(absence.Freshness.Observed)
+		if tx.dropMirrored(&c, absence) {
+			tx.setAbsence(absenceKey(c.Tenant, c.Repository, absence.Kind, absence.Reference), &absence)
 		}
-		tx.absences.set(absenceKey(c.Tenant, c.Repository, absence.Kind, absence.Reference), &absence)
 	}
 	return nil
+}
+
+// dropMirrored removes what an absence contradicts. It returns false, and removes nothing, when the cluster knows
+// better.
+func (tx *transaction) dropMirrored(c *RecordAbsence, absence Absence) bool {
+	k := key{c.Tenant, c.Repository, absence.Reference}
+	switch absence.Kind {
+	case AbsentTag:
+		if known, ok := tx.tags.get(k); ok && known.Source == SourcePushed {
+			return false
+		}
+		tx.tags.remove(k)
+	case AbsentManifest:
+		known, ok := tx.manifests.get(k)
+		if ok && known.Source == SourcePushed {
+			return false
+		}
+		if ok {
+			tx.dropManifest(c.Tenant, c.Repository, known)
+		}
+	case AbsentBlob:
+		return !tx.held(c.Tenant, c.Repository, digest.Digest(absence.Reference))
+	}
+	return true
 }
 
 func (c AddHolder) apply(tx *transaction) error {
@@ -93,7 +141,7 @@ func (c AddHolder) apply(tx *transaction) error {
 		return err
 	}
 	for _, dgst := range c.Digests {
-		if known, ok := tx.blobs.get(key{name: dgst.String()}); ok && known.Size != unknownSize {
+		if _, ok := tx.blobs.get(key{name: dgst.String()}); ok {
 			tx.changeBlob(dgst, func(b *Blob) { b.Holders = withHolder(b.Holders, c.Node) })
 		}
 	}
@@ -105,9 +153,10 @@ func (c RemoveHolder) apply(tx *transaction) error {
 		return err
 	}
 	digests := c.Digests
-	if c.All {
+	if c.All { // costs time in proportion to the catalog; nodes are removed rarely
+		digests = nil
 		tx.blobs.ascend(key{}, func(_ key, b *Blob) bool {
-			if len(withoutHolder(b.Holders, c.Node)) != len(b.Holders) {
+			if _, holds := slices.BinarySearch(b.Holders, c.Node); holds {
 				digests = append(digests, b.Digest)
 			}
 			return true
@@ -137,7 +186,7 @@ func (c DeleteManifest) apply(tx *transaction) error {
 	}
 	var tags []key
 	tx.tags.ascend(key{c.Tenant, c.Repository, ""}, func(k key, t *Tag) bool {
-		if k.tenant != c.Tenant || k.repository != c.Repository {
+		if !k.within(c.Tenant, c.Repository) {
 			return false
 		}
 		if t.Descriptor.Digest == c.Digest {

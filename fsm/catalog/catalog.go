@@ -15,7 +15,8 @@ import (
 	"github.com/ocistern/ocistern/internal/reference"
 )
 
-// NodeID names one node for ever: it is drawn once, kept on the node's disk and never used again after that disk is lost.
+// NodeID names one node for ever: it is drawn once, kept on the node's disk and never used again after that disk is
+// lost.
 type NodeID string
 
 // LogIndex is the index of an entry in the Raft log. A catalog index is the LogIndex of the last entry applied to it.
@@ -43,11 +44,12 @@ type Tag struct {
 	Descriptor ocispec.Descriptor
 	Source     Source
 	Freshness  Freshness
-	Revision   LogIndex   // entry that last changed the descriptor
-	History    []TagEvent // earlier descriptors, oldest first, at most MaxTagHistory
+	Since      time.Time  // when it came to point there, by the clock of the proposer
+	Revision   LogIndex   // entry that last changed the target
+	History    []TagEvent `json:",omitempty"` // earlier targets, oldest first, at most MaxTagHistory
 }
 
-// TagEvent is one former target of a tag.
+// TagEvent is one former target of a tag, with the Since and Revision the tag had then.
 type TagEvent struct {
 	Digest   digest.Digest
 	Since    time.Time
@@ -56,16 +58,16 @@ type TagEvent struct {
 
 // Manifest is a manifest (or image index) of a repository. Its bytes are content like any other, in the blobstore.
 type Manifest struct {
-	Descriptor ocispec.Descriptor // with ArtifactType and Annotations as a referrers list shows them
-	Subject    digest.Digest      // empty without a subject
-	Children   []ocispec.Descriptor
+	Descriptor ocispec.Descriptor   // with ArtifactType and Annotations as a referrers list shows them
+	Subject    digest.Digest        // empty without a subject
+	Children   []ocispec.Descriptor `json:",omitempty"`
 	Source     Source
 }
 
 // Referrers is the state of the referrers list of one subject. The list itself is complete when such a record exists.
 type Referrers struct {
 	Subject     digest.Digest
-	Descriptors []ocispec.Descriptor // observed at the upstream, in its order
+	Descriptors []ocispec.Descriptor `json:",omitempty"` // observed at the upstream, in its order
 	Freshness   Freshness
 }
 
@@ -89,10 +91,14 @@ type Absence struct {
 // Blob is content by digest, whatever repositories link to it. Manifests are blobs too.
 type Blob struct {
 	Digest  digest.Digest
-	Size    int64
-	Holders []NodeID // sorted
+	Size    int64    // verified; UnknownSize until a Publish brought it
+	Holders []NodeID `json:",omitempty"` // sorted
 	Links   int64    // (tenant, repository) pairs that link to it
 }
 
-// MaxTagHistory bounds the history of a tag.
-const MaxTagHistory = 32
+const (
+	// MaxTagHistory bounds the history of a tag.
+	MaxTagHistory = 32
+	// UnknownSize is the size of a blob that manifests name and no Publish has brought yet.
+	UnknownSize = -1
+)

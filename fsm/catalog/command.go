@@ -19,17 +19,19 @@ type SetCluster struct {
 	ClusterID string
 }
 
-// Publish makes content of one repository visible, all of it or none. Blobs must be durable on Holder before.
+// Publish makes content of one repository visible, all of it or none: what is not among Blobs must be held already.
+// An upstream's word never replaces what was pushed. It fails with reason TAG_CONFLICT when a comparison fails, and
+// with COMMAND_INVALID when it would name content that no node holds.
 type Publish struct {
 	Tenant     reference.Tenant
 	Repository reference.Repository
 	Source     Source
-	Time       time.Time // of the proposer
-	Holder     NodeID
-	Blobs      []ocispec.Descriptor // durable on Holder; each gets a link from the repository
-	Manifests  []Manifest           // their bytes are among Blobs; their children get links too
-	Tags       []TagUpdate
-	Referrers  []Referrers // complete lists, each replaces what was observed before
+	Time       time.Time            // of the proposer; becomes Tag.Since
+	Holder     NodeID               // has all of Blobs, fsynced, before it proposes
+	Blobs      []ocispec.Descriptor // of verified size; each gets a link from the repository
+	Manifests  []Manifest           // Source is set from above; children get links too, whether held or not
+	Tags       []TagUpdate          // a pushed tag must point at a manifest of the repository
+	Referrers  []Referrers          // complete lists, each replaces what was observed before
 }
 
 // TagUpdate moves or refreshes one tag.
@@ -38,25 +40,29 @@ type TagUpdate struct {
 	Descriptor ocispec.Descriptor
 	Freshness  Freshness
 	// Expect, when not empty, is the digest the tag must point at for the command to apply (compare-and-set);
-	// ExpectAbsent demands that there is no such tag.
+	// ExpectAbsent demands that there is no such tag. At most one of them is set.
 	Expect       digest.Digest
 	ExpectAbsent bool
 }
 
 // RecordAbsence records definite 404 answers of an upstream, and removes what the catalog mirrored under these names.
+// What was pushed, and blobs that a node holds for the repository, stay: they are not absent because an upstream
+// lacks them.
 type RecordAbsence struct {
 	Tenant     reference.Tenant
 	Repository reference.Repository
 	Absences   []Absence
 }
 
-// AddHolder records that a node has durable copies of blobs the catalog knows. Unknown digests are ignored.
+// AddHolder records that a node has verified, durable copies of blobs the catalog knows. Unknown digests are ignored:
+// the node will learn of them from the Publish that is under way.
 type AddHolder struct {
 	Node    NodeID
 	Digests []digest.Digest
 }
 
-// RemoveHolder records that a node no longer has blobs (evicted, quarantined, or the node was removed: All).
+// RemoveHolder records that a node no longer has blobs (evicted, quarantined), or none at all (All: the node was
+// removed).
 type RemoveHolder struct {
 	Node    NodeID
 	Digests []digest.Digest
@@ -70,7 +76,9 @@ type Untag struct {
 	Name       reference.Tag
 }
 
-// DeleteManifest removes a manifest, its tags and its place among the referrers of its subject.
+// DeleteManifest removes a manifest, its link, all tags of the repository that point at it, and its place among the
+// pushed referrers of its subject. What it names keeps its links. It fails with reason NOT_FOUND when there is no
+// such manifest.
 type DeleteManifest struct {
 	Tenant     reference.Tenant
 	Repository reference.Repository

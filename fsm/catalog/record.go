@@ -70,7 +70,7 @@ func (r Record) restore(s *state) error {
 	case r.Referrers != nil:
 		s.referrers.set(at(r.Referrers.Subject.String()), r.Referrers)
 	case r.Absence != nil:
-		s.absences.set(absenceKey(r.Tenant, r.Repository, r.Absence.Kind, r.Absence.Reference), r.Absence)
+		tx.setAbsence(absenceKey(r.Tenant, r.Repository, r.Absence.Kind, r.Absence.Reference), r.Absence)
 	case r.Link != nil:
 		s.links.set(at(r.Link.Digest.String()), &link{mediaType: r.Link.MediaType, size: r.Link.Size})
 		tx.changeBlob(r.Link.Digest, func(b *Blob) { b.Links++ })

@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"iter"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -52,47 +54,59 @@ func (s *Snapshot) Link(t reference.Tenant, r reference.Repository, dgst digest.
 		return ocispec.Descriptor{}, false
 	}
 	desc := ocispec.Descriptor{MediaType: linked.mediaType, Digest: dgst, Size: linked.size}
-	if blob, ok := s.state.blobs.get(key{name: dgst.String()}); ok && blob.Size != unknownSize {
+	if blob, ok := s.state.blobs.get(key{name: dgst.String()}); ok && blob.Size != UnknownSize {
 		desc.Size = blob.Size
 	}
 	return desc, true
 }
 
-// Referrers returns the referrers of a subject: what was observed at the upstream, then what was pushed here and was not
-// in that list. It returns false when the list was never observed and nothing was pushed.
+// Blobs yields all blobs, in byte order of their digests.
+func (s *Snapshot) Blobs() iter.Seq[Blob] {
+	return func(yield func(Blob) bool) {
+		s.state.blobs.ascend(key{}, func(_ key, b *Blob) bool { return yield(*b) })
+	}
+}
+
+// Referrers returns the referrers of a subject: what was observed at the upstream, then what was pushed here and was
+// not in that list, in byte order of the digests. It returns false when no list was observed and nothing was pushed.
+// The Freshness is that of the observed list, so zero for what was only pushed.
 func (s *Snapshot) Referrers(t reference.Tenant, r reference.Repository, subject digest.Digest) (Referrers, bool) {
 	list, observed := deref(s.state.referrers.get(key{t, r, subject.String()}))
 	list.Subject = subject
-	seen := map[digest.Digest]bool{}
-	prefix := subject.String() + " "
-	s.state.subjects.ascend(key{t, r, prefix}, func(k key, _ *struct{}) bool {
-		if k.tenant != t || k.repository != r || !strings.HasPrefix(k.name, prefix) {
+	if pushed := s.pushedReferrers(t, r, subject); len(pushed) > 0 {
+		seen := make(map[digest.Digest]bool, len(list.Descriptors))
+		for _, desc := range list.Descriptors {
+			seen[desc.Digest] = true
+		}
+		pushed = slices.DeleteFunc(pushed, func(desc ocispec.Descriptor) bool { return seen[desc.Digest] })
+		list.Descriptors = slices.Concat(list.Descriptors, pushed)
+	}
+	return list, observed || len(list.Descriptors) > 0
+}
+
+func (s *Snapshot) pushedReferrers(
+	t reference.Tenant, r reference.Repository, subject digest.Digest,
+) []ocispec.Descriptor {
+	var pushed []ocispec.Descriptor
+	from := subjectKey(t, r, subject, "")
+	s.state.subjects.ascend(from, func(k key, _ *struct{}) bool {
+		referrer, ours := strings.CutPrefix(k.name, from.name)
+		if !k.within(t, r) || !ours {
 			return false
 		}
-		referrer, ok := s.state.manifests.get(key{t, r, strings.TrimPrefix(k.name, prefix)})
-		if !ok || referrer.Source != SourcePushed {
-			return true
-		}
-		if len(seen) == 0 {
-			for _, desc := range list.Descriptors {
-				seen[desc.Digest] = true
-			}
-			list.Descriptors = list.Descriptors[:len(list.Descriptors):len(list.Descriptors)]
-		}
-		if !seen[referrer.Descriptor.Digest] {
-			seen[referrer.Descriptor.Digest] = true
-			list.Descriptors = append(list.Descriptors, referrer.Descriptor)
+		if m, ok := s.state.manifests.get(key{t, r, referrer}); ok && m.Source == SourcePushed {
+			pushed = append(pushed, m.Descriptor)
 		}
 		return true
 	})
-	return list, observed || len(list.Descriptors) > 0
+	return pushed
 }
 
 // Tags returns at most limit tags of a repository that sort after a name, in byte order.
 func (s *Snapshot) Tags(t reference.Tenant, r reference.Repository, after reference.Tag, limit int) []Tag {
 	var found []Tag
 	s.state.tags.ascend(key{t, r, string(after)}, func(k key, tag *Tag) bool {
-		if k.tenant != t || k.repository != r || len(found) >= limit {
+		if !k.within(t, r) || len(found) >= limit {
 			return false
 		}
 		if tag.Name != after {

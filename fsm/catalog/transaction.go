@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"slices"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -10,8 +9,8 @@ import (
 	"github.com/ocistern/ocistern/internal/reference"
 )
 
-// transaction is the writer's view while one entry is applied. A command checks everything before its first change, so
-// that it applies whole or not at all.
+// transaction is the writer's view while one entry is applied. A command checks everything before its first change,
+// so that it applies whole or not at all.
 type transaction struct {
 	*state
 	index LogIndex
@@ -23,9 +22,16 @@ type link struct {
 	size      int64
 }
 
-// unknownSize marks a blob that no node has held yet.
-const unknownSize = -1
+// held tells whether a repository may read a blob and a node has it.
+func (tx *transaction) held(t reference.Tenant, r reference.Repository, dgst digest.Digest) bool {
+	if _, linked := tx.links.get(key{t, r, dgst.String()}); !linked {
+		return false
+	}
+	known, ok := tx.blobs.get(key{name: dgst.String()})
+	return ok && len(known.Holders) > 0
+}
 
+// addLink lets a repository read a blob. The last media type that somebody named wins.
 func (tx *transaction) addLink(t reference.Tenant, r reference.Repository, desc ocispec.Descriptor) {
 	k := key{t, r, desc.Digest.String()}
 	known, linked := tx.links.get(k)
@@ -36,7 +42,6 @@ func (tx *transaction) addLink(t reference.Tenant, r reference.Repository, desc 
 	if !linked {
 		tx.changeBlob(desc.Digest, func(b *Blob) { b.Links++ })
 	}
-	tx.clearAbsence(t, r, AbsentBlob, desc.Digest.String())
 }
 
 func (tx *transaction) removeLink(t reference.Tenant, r reference.Repository, dgst digest.Digest) {
@@ -52,7 +57,7 @@ func (tx *transaction) removeLink(t reference.Tenant, r reference.Repository, dg
 // nothing refers to any more.
 func (tx *transaction) changeBlob(dgst digest.Digest, change func(*Blob)) {
 	k := key{name: dgst.String()}
-	next := Blob{Digest: dgst, Size: unknownSize}
+	next := Blob{Digest: dgst, Size: UnknownSize}
 	if known, ok := tx.blobs.get(k); ok {
 		next = *known
 	}
@@ -73,41 +78,16 @@ func withHolder(holders []NodeID, node NodeID) []NodeID {
 	return slices.Insert(slices.Clone(holders), at, node)
 }
 
-// withoutHolder returns holders without node; the given slice is not changed.
+// withoutHolder returns holders without node, nil for none; the given slice is not changed.
 func withoutHolder(holders []NodeID, node NodeID) []NodeID {
 	at, found := slices.BinarySearch(holders, node)
 	if !found {
 		return holders
 	}
-	return slices.Delete(slices.Clone(holders), at, at+1)
-}
-
-func absenceKey(t reference.Tenant, r reference.Repository, kind AbsenceKind, ref string) key {
-	return key{t, r, string(rune('0'+kind)) + ref}
-}
-
-func (tx *transaction) clearAbsence(t reference.Tenant, r reference.Repository, kind AbsenceKind, ref string) {
-	tx.absences.remove(absenceKey(t, r, kind, ref))
-}
-
-// prunedAbsences bounds how many expired absences one new absence may clear away. More than one, so that the
-// absences of a repository cannot outgrow what was asked for within one life span.
-const prunedAbsences = 4
-
-func (tx *transaction) pruneAbsences(t reference.Tenant, r reference.Repository, now time.Time) {
-	var expired []key
-	tx.absences.ascend(key{t, r, ""}, func(k key, a *Absence) bool {
-		if k.tenant != t || k.repository != r {
-			return false
-		}
-		if a.Freshness.FreshUntil.Before(now) {
-			expired = append(expired, k)
-		}
-		return len(expired) < prunedAbsences
-	})
-	for _, k := range expired {
-		tx.absences.remove(k)
+	if len(holders) == 1 {
+		return nil
 	}
+	return slices.Delete(slices.Clone(holders), at, at+1)
 }
 
 func subjectKey(t reference.Tenant, r reference.Repository, subject, referrer digest.Digest) key {
@@ -116,8 +96,11 @@ func subjectKey(t reference.Tenant, r reference.Repository, subject, referrer di
 
 func (tx *transaction) putManifest(t reference.Tenant, r reference.Repository, m Manifest) {
 	k := key{t, r, m.Descriptor.Digest.String()}
-	if known, ok := tx.manifests.get(k); ok && known.Source == SourcePushed {
-		m.Source = SourcePushed // seen at an upstream too, but ours
+	if known, ok := tx.manifests.get(k); ok {
+		if known.Source == SourcePushed {
+			m.Source = SourcePushed // seen at an upstream too, but ours
+		}
+		tx.subjects.remove(subjectKey(t, r, known.Subject, known.Descriptor.Digest))
 	}
 	tx.manifests.set(k, &m)
 	tx.addLink(t, r, m.Descriptor)
@@ -127,41 +110,37 @@ func (tx *transaction) putManifest(t reference.Tenant, r reference.Repository, m
 	if m.Subject != "" {
 		tx.subjects.set(subjectKey(t, r, m.Subject, m.Descriptor.Digest), &struct{}{})
 	}
-	tx.clearAbsence(t, r, AbsentManifest, m.Descriptor.Digest.String())
+	tx.clearAbsence(absenceKey(t, r, AbsentManifest, m.Descriptor.Digest.String()))
 }
 
 func (tx *transaction) dropManifest(t reference.Tenant, r reference.Repository, m *Manifest) {
 	tx.manifests.remove(key{t, r, m.Descriptor.Digest.String()})
 	tx.removeLink(t, r, m.Descriptor.Digest)
-	if m.Subject != "" {
-		tx.subjects.remove(subjectKey(t, r, m.Subject, m.Descriptor.Digest))
-	}
+	tx.subjects.remove(subjectKey(t, r, m.Subject, m.Descriptor.Digest))
 }
 
 func (tx *transaction) moveTag(p *Publish, update TagUpdate) {
 	k := key{p.Tenant, p.Repository, string(update.Name)}
-	next := Tag{Name: update.Name, Descriptor: update.Descriptor, Source: p.Source, Freshness: update.Freshness, Revision: tx.index}
+	next := Tag{
+		Name: update.Name, Descriptor: update.Descriptor, Source: p.Source, Freshness: update.Freshness,
+		Since: p.Time, Revision: tx.index,
+	}
 	if known, ok := tx.tags.get(k); ok {
 		if known.Source == SourcePushed && p.Source == SourceUpstream {
-			return // an upstream never overwrites what was pushed here
+			return
 		}
-		next.History = known.History
 		if known.Descriptor.Digest == update.Descriptor.Digest {
-			next.Revision = known.Revision
+			next.Since, next.Revision, next.History = known.Since, known.Revision, known.History
 		} else {
 			next.History = appendEvent(known)
 		}
 	}
 	tx.tags.set(k, &next)
-	tx.clearAbsence(p.Tenant, p.Repository, AbsentTag, string(update.Name))
+	tx.clearAbsence(absenceKey(p.Tenant, p.Repository, AbsentTag, string(update.Name)))
 }
 
 // appendEvent returns the history of a tag with its present target at the end, bounded.
 func appendEvent(t *Tag) []TagEvent {
-	event := TagEvent{Digest: t.Descriptor.Digest, Since: t.Freshness.Observed, Revision: t.Revision}
-	history := append(slices.Clone(t.History), event)
-	if len(history) > MaxTagHistory {
-		history = history[len(history)-MaxTagHistory:]
-	}
-	return history
+	history := append(slices.Clone(t.History), TagEvent{Digest: t.Descriptor.Digest, Since: t.Since, Revision: t.Revision})
+	return history[max(0, len(history)-MaxTagHistory):]
 }

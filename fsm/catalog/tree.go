@@ -25,14 +25,20 @@ func (k key) compare(other key) int {
 	return strings.Compare(k.name, other.name)
 }
 
+// within tells whether k belongs to a repository.
+func (k key) within(t reference.Tenant, r reference.Repository) bool {
+	return k.tenant == t && k.repository == r
+}
+
 // item is one record in a tree. Records are never changed in place: a snapshot may hold them.
 type item[V any] struct {
 	key   key
 	value *V
 }
 
-// tree is a copy-on-write B-tree. A copy costs O(1); afterwards the writer copies the nodes it changes, so whoever holds
-// the copy reads it without a lock. Only the writer of the catalog calls set and remove.
+// tree is a copy-on-write B-tree (DESIGN.md tells why this one). A copy costs O(1); afterwards the writer copies the
+// nodes it changes, so whoever holds the copy reads it without a lock. Only the writer of the catalog calls copy, set
+// and remove.
 type tree[V any] struct {
 	items *btree.BTreeG[item[V]]
 }
@@ -55,7 +61,7 @@ func (t tree[V]) set(k key, value *V) { t.items.Set(item[V]{key: k, value: value
 
 func (t tree[V]) remove(k key) { t.items.Delete(item[V]{key: k}) }
 
-// ascend calls yield for the records from k on, in order, until it returns false.
+// ascend calls yield for the records from a key on, in order, until it returns false.
 func (t tree[V]) ascend(from key, yield func(key, *V) bool) {
 	t.items.Ascend(item[V]{key: from}, func(found item[V]) bool { return yield(found.key, found.value) })
 }
@@ -72,6 +78,8 @@ type state struct {
 	// subjects has a record (subject, then referrer) for each manifest that names a subject.
 	subjects tree[struct{}]
 	absences tree[Absence]
+	// expiries has the key of each absence, ordered by when it expires.
+	expiries tree[key]
 	links    tree[link]
 	blobs    tree[Blob]
 }
@@ -79,14 +87,14 @@ type state struct {
 func newState() *state {
 	return &state{
 		tags: newTree[Tag](), manifests: newTree[Manifest](), referrers: newTree[Referrers](), subjects: newTree[struct{}](),
-		absences: newTree[Absence](), links: newTree[link](), blobs: newTree[Blob](),
+		absences: newTree[Absence](), expiries: newTree[key](), links: newTree[link](), blobs: newTree[Blob](),
 	}
 }
 
 func (s *state) copy() *state {
 	frozen := *s
 	frozen.tags, frozen.manifests, frozen.referrers = s.tags.copy(), s.manifests.copy(), s.referrers.copy()
-	frozen.subjects, frozen.absences = s.subjects.copy(), s.absences.copy()
+	frozen.subjects, frozen.absences, frozen.expiries = s.subjects.copy(), s.absences.copy(), s.expiries.copy()
 	frozen.links, frozen.blobs = s.links.copy(), s.blobs.copy()
 	return &frozen
 }

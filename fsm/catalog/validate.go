@@ -11,8 +11,8 @@ import (
 // MaxCommandItems bounds the descriptors that one command may carry.
 const MaxCommandItems = 20_000
 
-// validate refuses, with reason COMMAND_INVALID, what would leave a half-true catalog. It looks at the command alone, so
-// every node decides alike.
+// validate refuses, with reason COMMAND_INVALID, what would leave a half-true catalog. It looks at the command alone,
+// so every node decides alike.
 func (c Publish) validate() error {
 	if c.Source != SourceUpstream && c.Source != SourcePushed {
 		return errdef.New(errdef.CommandInvalid, "publish: unknown source %d", c.Source)
@@ -31,6 +31,9 @@ func (c Publish) validate() error {
 		descriptors = append(descriptors, t.Descriptor)
 		if _, err := reference.ParseTag(string(t.Name)); err != nil {
 			return errdef.Wrap(errdef.CommandInvalid, err, "publish")
+		}
+		if t.Expect != "" && t.ExpectAbsent {
+			return errdef.New(errdef.CommandInvalid, "publish: tag %s is expected both absent and at %s", t.Name, t.Expect)
 		}
 	}
 	for _, l := range c.Referrers {
@@ -51,12 +54,24 @@ func (c Publish) validate() error {
 }
 
 func (c RecordAbsence) validate() error {
+	if err := validateName(c.Tenant, c.Repository, len(c.Absences)); err != nil {
+		return err
+	}
 	for _, a := range c.Absences {
-		if a.Kind < AbsentTag || a.Kind > AbsentBlob || a.Reference == "" {
-			return errdef.New(errdef.CommandInvalid, "absence of kind %d for %q", a.Kind, a.Reference)
+		var err error
+		switch a.Kind {
+		case AbsentTag:
+			_, err = reference.ParseTag(a.Reference)
+		case AbsentManifest, AbsentBlob:
+			_, err = reference.ParseDigest(a.Reference)
+		default:
+			err = errdef.New(errdef.CommandInvalid, "unknown kind %d", a.Kind)
+		}
+		if err != nil {
+			return errdef.Wrap(errdef.CommandInvalid, err, "absence of %q", a.Reference)
 		}
 	}
-	return validateName(c.Tenant, c.Repository, len(c.Absences))
+	return nil
 }
 
 func validateName(t reference.Tenant, r reference.Repository, items int) error {

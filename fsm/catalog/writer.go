@@ -24,9 +24,10 @@ type Catalog struct {
 
 // Entry is one command with its place in the log.
 type Entry struct {
-	Index   LogIndex
+	Index LogIndex
+	// Command is nil for an entry that carries none (a configuration change): only the index moves.
 	Command Command
-	// Hash is the running hash over all commands up to and including this one.
+	// Hash is the running hash over all commands up to and including this entry.
 	Hash [32]byte
 }
 
@@ -37,22 +38,27 @@ func New() *Catalog {
 	return c
 }
 
-// Apply applies entries in order and publishes one snapshot for all of them. It returns one error per entry, nil for one
-// that was applied; an entry that failed changed nothing but the index and the hash. Not to be called concurrently.
+// Apply applies entries in ascending order and publishes one snapshot for all of them. It returns one error per
+// entry, nil for one that was applied; an entry that failed changed nothing but the index and the hash. The catalog
+// keeps what the commands point at: it must not be modified afterwards.
 func (c *Catalog) Apply(entries ...Entry) []error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	results := make([]error, len(entries))
 	for i, entry := range entries {
-		tx := &transaction{state: c.state, index: entry.Index}
-		results[i] = entry.Command.apply(tx)
+		if entry.Command != nil {
+			results[i] = entry.Command.apply(&transaction{state: c.state, index: entry.Index})
+		}
 		c.state.index, c.state.commandHash = entry.Index, entry.Hash
 	}
-	c.publish()
+	if len(entries) > 0 {
+		c.publish()
+	}
 	return results
 }
 
-// Advance moves the index over log entries that carry no command (elections, configuration changes).
+// Advance moves the index over log entries that the state machine is not given (elections, barriers). The caller has
+// made sure that every entry up to index was applied.
 func (c *Catalog) Advance(index LogIndex) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -101,8 +107,8 @@ func (c *Catalog) publish() {
 // Snapshot returns the current snapshot. It costs O(1) and never blocks.
 func (c *Catalog) Snapshot() *Snapshot { return c.current.Load() }
 
-// Wait returns a snapshot that has seen index, waiting for it if need be. It fails with reason DEADLINE or CANCELED when
-// ctx ends before.
+// Wait returns a snapshot that has seen index, waiting for it if need be. It fails with reason DEADLINE or CANCELED
+// when ctx ends before.
 func (c *Catalog) Wait(ctx context.Context, index LogIndex) (*Snapshot, error) {
 	for {
 		c.waiting.Lock()

@@ -328,13 +328,15 @@ func (x *SnapshotTrailer) GetChecksum() []byte {
 }
 
 type TagRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Descriptor_   *Descriptor            `protobuf:"bytes,2,opt,name=descriptor,proto3" json:"descriptor,omitempty"`
-	Source        Source                 `protobuf:"varint,3,opt,name=source,proto3,enum=ocistern.log.v1.Source" json:"source,omitempty"`
-	Freshness     *Freshness             `protobuf:"bytes,4,opt,name=freshness,proto3" json:"freshness,omitempty"`
-	Revision      uint64                 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
-	History       []*TagEvent            `protobuf:"bytes,6,rep,name=history,proto3" json:"history,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Descriptor_ *Descriptor            `protobuf:"bytes,2,opt,name=descriptor,proto3" json:"descriptor,omitempty"`
+	Source      Source                 `protobuf:"varint,3,opt,name=source,proto3,enum=ocistern.log.v1.Source" json:"source,omitempty"`
+	Freshness   *Freshness             `protobuf:"bytes,4,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	Revision    uint64                 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	History     []*TagEvent            `protobuf:"bytes,6,rep,name=history,proto3" json:"history,omitempty"`
+	// When the tag came to point at the descriptor, by the clock of the proposer.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -407,6 +409,13 @@ func (x *TagRecord) GetRevision() uint64 {
 func (x *TagRecord) GetHistory() []*TagEvent {
 	if x != nil {
 		return x.History
+	}
+	return nil
+}
+
+func (x *TagRecord) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
 	}
 	return nil
 }
@@ -619,7 +628,7 @@ const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"\x04kind\"G\n" +
 	"\x0fSnapshotTrailer\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecords\x12\x1a\n" +
-	"\bchecksum\x18\x02 \x01(\fR\bchecksum\"\x98\x02\n" +
+	"\bchecksum\x18\x02 \x01(\fR\bchecksum\"\xca\x02\n" +
 	"\tTagRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
 	"\n" +
@@ -628,7 +637,8 @@ const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\x0e2\x17.ocistern.log.v1.SourceR\x06source\x128\n" +
 	"\tfreshness\x18\x04 \x01(\v2\x1a.ocistern.log.v1.FreshnessR\tfreshness\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x04R\brevision\x123\n" +
-	"\ahistory\x18\x06 \x03(\v2\x19.ocistern.log.v1.TagEventR\ahistory\"W\n" +
+	"\ahistory\x18\x06 \x03(\v2\x19.ocistern.log.v1.TagEventR\ahistory\x120\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"W\n" +
 	"\n" +
 	"LinkRecord\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1d\n" +
@@ -686,12 +696,13 @@ var file_ocistern_log_v1_snapshot_proto_depIdxs = []int32{
 	11, // 8: ocistern.log.v1.TagRecord.source:type_name -> ocistern.log.v1.Source
 	12, // 9: ocistern.log.v1.TagRecord.freshness:type_name -> ocistern.log.v1.Freshness
 	5,  // 10: ocistern.log.v1.TagRecord.history:type_name -> ocistern.log.v1.TagEvent
-	13, // 11: ocistern.log.v1.TagEvent.since:type_name -> google.protobuf.Timestamp
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	13, // 11: ocistern.log.v1.TagRecord.since:type_name -> google.protobuf.Timestamp
+	13, // 12: ocistern.log.v1.TagEvent.since:type_name -> google.protobuf.Timestamp
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_ocistern_log_v1_snapshot_proto_init() }

@@ -1,0 +1,145 @@
+// Package fsm joins the catalog to Raft: it decodes log entries, applies them to a catalog.Catalog in batches, and
+// writes and reads snapshots. It decides nothing about content; package catalog does, and package cluster runs Raft.
+//
+// Determinism rests on three rules, argued in DESIGN.md: every node applies the decoded bytes of the log, never the
+// proposer's own value; a command that cannot be understood whole stops the node instead of being skipped; and a
+// running hash over the applied bytes makes two nodes comparable.
+package fsm
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"io"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// Options holds what the FSM reports to. Both functions run on raft's FSM goroutine: they must not wait for raft.
+type Options struct {
+	// Stop is called exactly once, when an entry is met that this build cannot understand. The node must then exit: the
+	// FSM applies nothing any more and takes no snapshot. May be nil.
+	Stop func(error)
+	// Applied is called after each batch with the entries that were applied without error. It must be cheap and must
+	// not change them. May be nil.
+	Applied func([]catalog.Entry)
+}
+
+// FSM is the state machine that raft drives. Raft calls its methods from one goroutine; only a snapshot that was
+// taken is persisted beside them.
+type FSM struct {
+	catalog *catalog.Catalog
+	options Options
+	decoder decoder
+	stopped error // not nil once an entry could not be understood
+}
+
+var _ raft.BatchingFSM = (*FSM)(nil)
+
+// New returns the state machine that keeps cat. Nothing else may write to cat.
+func New(cat *catalog.Catalog, options Options) *FSM {
+	return &FSM{catalog: cat, options: options, decoder: newDecoder()}
+}
+
+// Apply applies one entry; raft calls ApplyBatch instead where it can.
+func (f *FSM) Apply(log *raft.Log) any { return f.ApplyBatch([]*raft.Log{log})[0] }
+
+// ApplyBatch applies committed entries in order and publishes one catalog snapshot for all of them. The response to
+// each is nil, or the error with which the catalog refused the command (and changed nothing).
+func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
+	entries := f.decode(logs)
+	results := f.catalog.Apply(entries...)
+	f.report(entries, results)
+
+	responses := make([]any, len(logs))
+	for i := range responses {
+		switch {
+		case i >= len(entries):
+			responses[i] = f.stopped
+		case results[i] != nil:
+			responses[i] = results[i]
+		}
+	}
+	if len(entries) < len(logs) {
+		f.stop()
+	}
+	return responses
+}
+
+// decode returns the entries up to the first that cannot be understood, and remembers that one's error.
+func (f *FSM) decode(logs []*raft.Log) []catalog.Entry {
+	hash := f.catalog.Snapshot().CommandHash()
+	entries := make([]catalog.Entry, 0, len(logs))
+	for _, log := range logs {
+		if f.stopped != nil {
+			break
+		}
+		entry := catalog.Entry{Index: catalog.LogIndex(log.Index), Hash: hash}
+		if log.Type == raft.LogCommand {
+			command, err := f.decoder.command(log.Data)
+			if err != nil {
+				f.stopped = errdef.Wrap(errdef.ReasonOf(err), err, "log entry %d cannot be applied", log.Index).
+					WithRemedy("run the version of ocistern that the other nodes run")
+				break
+			}
+			hash = chain(hash, log.Index, log.Data)
+			entry.Command, entry.Hash = command, hash
+		}
+		entries = append(entries, entry)
+	}
+	return entries
+}
+
+// chain extends the running hash by one command. The index is part of it: a command at another place is another log.
+func chain(hash [sha256.Size]byte, index uint64, command []byte) [sha256.Size]byte {
+	sum := sha256.New()
+	sum.Write(hash[:])
+	sum.Write(binary.BigEndian.AppendUint64(nil, index))
+	sum.Write(command)
+	return [sha256.Size]byte(sum.Sum(nil))
+}
+
+// report hands the entries that changed something to Options.Applied.
+func (f *FSM) report(entries []catalog.Entry, results []error) {
+	if f.options.Applied == nil {
+		return
+	}
+	applied := make([]catalog.Entry, 0, len(entries))
+	for i, entry := range entries {
+		if entry.Command != nil && results[i] == nil {
+			applied = append(applied, entry)
+		}
+	}
+	if len(applied) > 0 {
+		f.options.Applied(applied)
+	}
+}
+
+// stop tells the node to exit, the first time it is called.
+func (f *FSM) stop() {
+	if stop := f.options.Stop; stop != nil {
+		f.options.Stop = nil
+		stop(f.stopped)
+	}
+}
+
+// Snapshot captures the catalog in O(1). It fails once the FSM has stopped: raft would label the snapshot with the
+// index of an entry that was not applied.
+func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
+	if f.stopped != nil {
+		return nil, f.stopped
+	}
+	return persister{snapshot: f.catalog.Snapshot()}, nil
+}
+
+// Restore replaces the catalog by a snapshot and closes it. On an error, reason SNAPSHOT_INVALID where the bytes are
+// at fault, the catalog stays as it was.
+func (f *FSM) Restore(snapshot io.ReadCloser) error {
+	defer snapshot.Close() // read only: nothing is lost when it fails
+	if f.stopped != nil {
+		return f.stopped
+	}
+	return restore(f.catalog, snapshot)
+}
