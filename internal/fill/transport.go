@@ -1,0 +1,129 @@
+package fill
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/retry"
+
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// Operations of an upstream, by which requests are counted.
+const (
+	operationManifest  = "manifest"
+	operationReferrers = "referrers"
+	operationBlob      = "blob"
+	operationToken     = "token"
+	operationRedirect  = "redirect"
+)
+
+// newAuthClient returns the HTTP client of one upstream: connections and tokens are shared by all of its repositories.
+func newAuthClient(upstream string, timings Timings, observer Observer) *auth.Client {
+	base := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   32,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ResponseHeaderTimeout: timings.Stall,
+		// Bytes are passed on as the upstream has them: no transparent decompression, no lost Content-Length.
+		DisableCompression: true,
+	}
+	counted := &countingTransport{base: base, upstream: upstream, observer: observer}
+	client := &auth.Client{
+		Client: &http.Client{Transport: &retry.Transport{Base: counted, Policy: func() retry.Policy { return retryPolicy{} }}},
+		Cache:  auth.NewCache(),
+	}
+	client.SetUserAgent("ocistern")
+	return client
+}
+
+// countingTransport tells the observer about every request that reaches the network.
+type countingTransport struct {
+	base     http.RoundTripper
+	upstream string
+	observer Observer
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *countingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.base.RoundTrip(req)
+	failure := err
+	if err == nil && resp.StatusCode >= http.StatusBadRequest && resp.StatusCode != http.StatusNotFound {
+		failure = errdef.New(reasonOfStatus(resp.StatusCode), "status %d", resp.StatusCode)
+	}
+	t.observer.UpstreamRequest(t.upstream, operationOf(req), failure)
+	return resp, err
+}
+
+// operationOf tells what a request is for: the endpoint of the distribution API, or the token service or the redirect
+// that came in between.
+func operationOf(req *http.Request) string {
+	if req.Response != nil {
+		return operationRedirect
+	}
+	if endpoint, _ := endpointOf(req.URL.Path); endpoint != "" {
+		return endpoint
+	}
+	return operationToken
+}
+
+// endpointOf splits the path of a distribution API request into its endpoint and the tag or digest it ends with.
+func endpointOf(path string) (endpoint, reference string) {
+	parts := strings.Split(path, "/")
+	if len(parts) < 3 {
+		return "", ""
+	}
+	reference = parts[len(parts)-1]
+	switch parts[len(parts)-2] {
+	case "manifests":
+		return operationManifest, reference
+	case "referrers":
+		return operationReferrers, reference
+	case "blobs":
+		return operationBlob, reference
+	}
+	return "", ""
+}
+
+// retryPolicy retries what a moment may cure, twice and soon. It does not wait for a throttling upstream (issue 4 does),
+// and unlike oras-go's own policy it never asks again sooner than a Retry-After allows.
+type retryPolicy struct{}
+
+const (
+	maxRetries   = 2
+	firstBackoff = 100 * time.Millisecond
+)
+
+// Retry implements retry.Policy; a negative duration means no more.
+func (retryPolicy) Retry(attempt int, resp *http.Response, err error) (time.Duration, error) {
+	if attempt >= maxRetries || !retryable(resp, err) {
+		return -1, nil
+	}
+	backoff := firstBackoff << (2 * attempt)
+	return backoff/2 + rand.N(backoff), nil
+}
+
+func retryable(resp *http.Response, err error) bool {
+	if err != nil {
+		var certificate *tls.CertificateVerificationError
+		var network net.Error
+		slow := errors.As(err, &network) && network.Timeout()
+		return !slow && !errors.As(err, &certificate) &&
+			!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	}
+	switch resp.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return resp.Header.Get("Retry-After") == ""
+	}
+	return false
+}

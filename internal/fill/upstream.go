@@ -1,0 +1,170 @@
+package fill
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	oras "oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry"
+	"oras.land/oras-go/v2/registry/remote"
+
+	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/reference"
+)
+
+const (
+	// maxRepositories bounds how many repositories of one upstream are remembered.
+	maxRepositories = 1024
+	// repositoryLife is how long an upstream is remembered to have no referrers API for a repository.
+	repositoryLife = time.Hour
+	// maxReferrersPages bounds how often one referrers list makes us ask again.
+	maxReferrersPages = 256
+)
+
+// upstream is one registry, asked through oras-go.
+type upstream struct {
+	name      string
+	host      string
+	plainHTTP bool
+	limit     int64 // of a manifest, in bytes
+	client    *verifier
+	clock     func() time.Time
+
+	// mu guards repositories.
+	mu           sync.Mutex
+	repositories map[string]knownRepository
+}
+
+// knownRepository is shared by all requests to a repository: it remembers whether there is a referrers API.
+type knownRepository struct {
+	*remote.Repository
+	until time.Time
+}
+
+// newUpstream returns an error of reason CONFIG_INVALID for a name or URL that cannot be one.
+func newUpstream(given Upstream, config FillerConfig) (*upstream, error) {
+	if _, err := reference.ParseRepository(given.Name); err != nil || strings.Contains(given.Name, "/") {
+		return nil, errdef.New(errdef.ConfigInvalid, "%q cannot be the name of an upstream", shorten(given.Name)).
+			WithRemedy("the first segment of repository names, for example ghcr.io")
+	}
+	text := given.URL
+	if text == "" {
+		text = given.Name
+	}
+	if !strings.Contains(text, "://") {
+		text = "https://" + text
+	}
+	parsed, err := url.Parse(text)
+	if err != nil || parsed.Host == "" || strings.Trim(parsed.Path, "/") != "" || parsed.RawQuery != "" ||
+		parsed.User != nil || (parsed.Scheme != "https" && parsed.Scheme != "http") {
+		return nil, errdef.New(errdef.ConfigInvalid, "the URL of upstream %s is not scheme and host", given.Name).
+			WithRemedy("for example https://ghcr.io, or http://127.0.0.1:5000")
+	}
+	return &upstream{
+		name: given.Name, host: parsed.Host, plainHTTP: parsed.Scheme == "http", limit: config.ManifestBytes,
+		client: &verifier{auth: newAuthClient(given.Name, config.Timings, config.Observer)}, clock: config.Clock,
+		repositories: map[string]knownRepository{},
+	}, nil
+}
+
+// manifest asks for a manifest by tag or digest: one request. The bytes match the descriptor.
+func (u *upstream) manifest(ctx context.Context, path, ref string) (ocispec.Descriptor, []byte, error) {
+	x := &exchange{budget: u.limit}
+	if dgst, err := reference.ParseDigest(ref); err == nil {
+		x.want = dgst
+	}
+	object := "manifest " + path + " " + ref
+	desc, body, err := u.repository(path).FetchReference(withExchange(ctx, x), ref)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, u.failure(err, object)
+	}
+	defer body.Close()
+	content, err := io.ReadAll(body) // in memory and within the limit already
+	if err != nil {
+		return ocispec.Descriptor{}, nil, u.failure(err, object)
+	}
+	return desc, content, nil
+}
+
+// referrers asks for the referrers of a subject, all pages or an error. A list that is empty was proven to be.
+func (u *upstream) referrers(ctx context.Context, path string, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	x := &exchange{budget: u.limit, subject: subject}
+	object := "referrers of " + path + " " + subject.String()
+	var all []ocispec.Descriptor
+	err := u.repository(path).Referrers(withExchange(ctx, x), ocispec.Descriptor{Digest: subject}, "",
+		func(page []ocispec.Descriptor) error {
+			all = append(all, page...)
+			return nil
+		})
+	if errors.Is(err, oras.ErrInvalidReference) {
+		return u.referrersByShortTag(ctx, path, subject)
+	}
+	if err != nil {
+		return nil, u.failure(err, object)
+	}
+	list, err := cleanReferrers(all)
+	if err != nil {
+		return nil, u.failure(err, object)
+	}
+	return list, nil
+}
+
+// referrersByShortTag asks for the referrers tag of a sha512 subject. Its digest does not fit into a tag, so the tag has
+// only its beginning (distribution spec, "Referrers Tag Schema"); oras-go v2.7.0 does not know this and refuses the tag.
+func (u *upstream) referrersByShortTag(
+	ctx context.Context, path string, subject digest.Digest,
+) ([]ocispec.Descriptor, error) {
+	const kept = 64
+	tag := subject.Algorithm().String() + "-" + subject.Encoded()[:kept]
+	desc, body, err := u.manifest(ctx, path, tag)
+	switch {
+	case errdef.ReasonOf(err) == errdef.NotFound:
+		return []ocispec.Descriptor{}, nil
+	case err != nil:
+		return nil, err
+	case desc.MediaType != ocispec.MediaTypeImageIndex:
+		return nil, errdef.New(errdef.UpstreamInvalid, "upstream %s, referrers tag of %s names a %s", u.name, path, desc.MediaType)
+	}
+	return parseReferrers(body)
+}
+
+// blob opens a blob at its beginning. The descriptor has the size that the upstream states; nothing is verified yet.
+func (u *upstream) blob(ctx context.Context, path string, dgst digest.Digest) (ocispec.Descriptor, io.ReadCloser, error) {
+	desc, body, err := u.repository(path).Blobs().FetchReference(withExchange(ctx, &exchange{}), dgst.String())
+	if err != nil {
+		return ocispec.Descriptor{}, nil, u.failure(err, "blob "+path+" "+dgst.String())
+	}
+	return desc, body, nil
+}
+
+// repository returns the shared client of a repository.
+func (u *upstream) repository(path string) *remote.Repository {
+	now := u.clock()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if known, ok := u.repositories[path]; ok && now.Before(known.until) {
+		return known.Repository
+	}
+	if len(u.repositories) >= maxRepositories {
+		for other := range u.repositories { // any one: to forget costs a request, not an answer
+			delete(u.repositories, other)
+			break
+		}
+	}
+	fresh := &remote.Repository{
+		Client:               u.client,
+		Reference:            registry.Reference{Registry: u.host, Repository: path},
+		PlainHTTP:            u.plainHTTP,
+		MaxMetadataBytes:     u.limit,
+		ReferrerListMaxPages: maxReferrersPages,
+	}
+	u.repositories[path] = knownRepository{fresh, now.Add(repositoryLife)}
+	return fresh
+}

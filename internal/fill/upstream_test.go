@@ -1,0 +1,485 @@
+package fill
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+const testLimit = 64 << 10
+
+// tally is an Observer that counts.
+type tally struct {
+	// mu guards the maps.
+	mu       sync.Mutex
+	requests map[string]int // by operation
+	failures map[errdef.Reason]int
+	avoided  int
+}
+
+func newTally() *tally {
+	return &tally{requests: map[string]int{}, failures: map[errdef.Reason]int{}}
+}
+
+func (o *tally) UpstreamRequest(_, operation string, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.requests[operation]++
+	if err != nil {
+		o.failures[errdef.ReasonOf(err)]++
+	}
+}
+
+func (o *tally) Avoided(string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.avoided++
+}
+
+func testUpstream(t *testing.T, given Upstream) (*upstream, *tally) {
+	t.Helper()
+	observer := newTally()
+	u, err := newUpstream(given, FillerConfig{
+		ManifestBytes: testLimit, Clock: time.Now, Observer: observer,
+		Timings: Timings{Metadata: 5 * time.Second, Stall: 300 * time.Millisecond},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(u.client.auth.Client.CloseIdleConnections)
+	return u, observer
+}
+
+func TestManifestIsOneRequest(t *testing.T) {
+	r := newTestRegistry(t)
+	image, _ := r.pushImage("org/app", "v1", []byte("layer"))
+	for name, spoil := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"plain": nil,
+		"without length": func(w http.ResponseWriter, _ *http.Request) bool {
+			w.(http.Flusher).Flush()
+			return false
+		},
+		"without digest header": func(w http.ResponseWriter, req *http.Request) bool {
+			r.serve(headerlessWriter{w}, req)
+			return true
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u, observer := testUpstream(t, r.upstream())
+			if name == "without length" {
+				spoil = chunked(r)
+			}
+			r.setSpoil(spoil)
+			for _, ref := range []string{"v1", image.Digest.String()} {
+				desc, body, err := u.manifest(t.Context(), "org/app", ref)
+				if err != nil || desc.Digest != image.Digest || desc.Size != image.Size || digest.FromBytes(body) != image.Digest {
+					t.Fatalf("%s: got %+v, %d bytes, %v", ref, desc, len(body), err)
+				}
+			}
+			if total := observer.requests[operationManifest]; total != 2 || len(observer.requests) != 1 {
+				t.Errorf("requests: %v", observer.requests)
+			}
+		})
+	}
+}
+
+// headerlessWriter drops the digest header.
+type headerlessWriter struct{ http.ResponseWriter }
+
+func (w headerlessWriter) Write(p []byte) (int, error) {
+	w.Header().Del(headerDigest)
+	return w.ResponseWriter.Write(p)
+}
+
+// chunked answers without Content-Length.
+func chunked(r *testRegistry) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, req *http.Request) bool {
+		r.serve(chunkedWriter{w}, req)
+		return true
+	}
+}
+
+type chunkedWriter struct{ http.ResponseWriter }
+
+func (w chunkedWriter) Write(p []byte) (int, error) {
+	w.Header().Del("Content-Length")
+	w.ResponseWriter.(http.Flusher).Flush()
+	return w.ResponseWriter.Write(p)
+}
+
+func TestManifestOfSHA512(t *testing.T) {
+	r := newTestRegistry(t)
+	body := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}`)
+	want := digest.SHA512.FromBytes(body)
+	r.setSpoil(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+		w.Header().Set(headerDigest, digest.FromBytes(body).String()) // canonical for the registry, and also true
+		writeWhole(w, body)
+		return true
+	})
+	u, _ := testUpstream(t, r.upstream())
+	if desc, _, err := u.manifest(t.Context(), "org/app", want.String()); err != nil || desc.Digest != want {
+		t.Errorf("got %+v, %v", desc, err)
+	}
+}
+
+// failing describes an upstream that does not answer as it should; the table is shared with the tests of the Filler.
+type failing struct {
+	name  string
+	spoil func(w http.ResponseWriter, req *http.Request) bool
+	// reasons for a tag, a referrers list and a blob; "" where the answer is fine.
+	tag, referrers, blob errdef.Reason
+}
+
+func status(code int) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(code)
+		return true
+	}
+}
+
+func answer(contentType, body string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", contentType)
+		writeWhole(w, []byte(body))
+		return true
+	}
+}
+
+// cut announces more than it sends, and closes the connection.
+func cut(contentType string) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("Content-Length", "1000")
+		_, _ = io.WriteString(w, `{"schemaVersion":2,"manifests":[]}`)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// stall begins an answer and never ends it.
+func stall(w http.ResponseWriter, req *http.Request) bool {
+	w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+	w.Header().Set("Content-Length", "1000")
+	_, _ = io.WriteString(w, `{"schemaVersion":2,`)
+	w.(http.Flusher).Flush()
+	<-req.Context().Done()
+	return true
+}
+
+// endless sends valid JSON for ever.
+func endless(w http.ResponseWriter, req *http.Request) bool {
+	w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+	if req.Method == http.MethodHead {
+		w.Header().Set("Content-Length", "10")
+		return true
+	}
+	_, err := io.WriteString(w, `{"schemaVersion":2,"manifests":[`)
+	for err == nil {
+		_, err = io.WriteString(w, `{},`)
+	}
+	return true
+}
+
+func failures() []failing {
+	index := ocispec.MediaTypeImageIndex
+	const (
+		invalid, unavailable = errdef.UpstreamInvalid, errdef.UpstreamUnavailable
+		timeout, mismatch    = errdef.UpstreamTimeout, errdef.DigestMismatch
+	)
+	same := func(name string, reason errdef.Reason, spoil func(http.ResponseWriter, *http.Request) bool) failing {
+		return failing{name, spoil, reason, reason, reason}
+	}
+	return []failing{
+		same("400", invalid, status(400)),
+		same("401", errdef.UpstreamUnauthorized, status(401)),
+		same("403", errdef.UpstreamDenied, status(403)),
+		same("405", invalid, status(405)),
+		same("408", timeout, status(408)),
+		same("418", invalid, status(418)),
+		same("429", errdef.UpstreamThrottled, status(429)),
+		same("500", unavailable, status(500)),
+		same("502", unavailable, status(502)),
+		same("503", unavailable, status(503)),
+		same("504", timeout, status(504)),
+		same("204", invalid, status(204)),
+		same("stalled headers", timeout, func(_ http.ResponseWriter, req *http.Request) bool { <-req.Context().Done(); return true }),
+		same("stalled body", timeout, stall),
+		{"truncated", cut(index), unavailable, unavailable, unavailable},
+		{"endless", endless, errdef.ManifestTooLarge, errdef.ManifestTooLarge, errdef.SizeMismatch},
+		{"announced over the limit", answer(index, strings.Repeat(" ", testLimit+1)),
+			errdef.ManifestTooLarge, errdef.ManifestTooLarge, mismatch},
+		{"login page", answer("text/html", "<html>please log in</html>"), errdef.MediaTypeInvalid, errdef.MediaTypeInvalid, mismatch},
+		{"no content type", answer("", "{}"), errdef.MediaTypeInvalid, errdef.MediaTypeInvalid, mismatch},
+		{"not JSON", answer(index, "<html>"), errdef.ManifestInvalid, invalid, mismatch},
+		{"an error with status 200", answer(index, `{"errors":[{"code":"TOOMANYREQUESTS"}]}`), errdef.ManifestInvalid, invalid, mismatch},
+		{"an empty object", answer(index, `{}`), errdef.ManifestInvalid, invalid, mismatch},
+		{"null", answer(index, `null`), errdef.ManifestInvalid, invalid, mismatch},
+		{"deep JSON", answer(index, strings.Repeat("[", 20_000)), errdef.ManifestInvalid, invalid, mismatch},
+		{"redirect to nowhere", func(w http.ResponseWriter, req *http.Request) bool {
+			if req.URL.Path == "/gone" {
+				return status(404)(w, req)
+			}
+			http.Redirect(w, req, "/gone?signature=secret", http.StatusTemporaryRedirect)
+			return true
+		}, invalid, invalid, invalid},
+		{"redirect loop", func(w http.ResponseWriter, req *http.Request) bool {
+			http.Redirect(w, req, req.URL.Path+"?signature=secret", http.StatusTemporaryRedirect)
+			return true
+		}, unavailable, unavailable, unavailable},
+		{"wrong digest header", func(w http.ResponseWriter, req *http.Request) bool {
+			w.Header().Set(headerDigest, digest.FromString("other").String())
+			return answer(index, `{"schemaVersion":2,"manifests":[]}`)(w, req)
+		}, mismatch, "", mismatch},
+		{"token service is gone", func(w http.ResponseWriter, req *http.Request) bool {
+			if req.URL.Path == "/token" {
+				return status(404)(w, req)
+			}
+			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+req.Host+`/token",service="x"`)
+			return status(401)(w, req)
+		}, invalid, invalid, invalid},
+	}
+}
+
+func TestFailuresOfAnUpstreamAreTyped(t *testing.T) {
+	for _, c := range failures() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := newTestRegistry(t)
+			r.setSpoil(c.spoil)
+			u, _ := testUpstream(t, r.upstream())
+			subject := digest.FromString("subject")
+			ctx, cancel := contextWithin(t, time.Second)
+			defer cancel()
+			// The parts that a Filler adds: parsing.
+			desc, body, err := u.manifest(ctx, "org/app", "v1")
+			if err == nil {
+				_, err = parseManifest(desc, body)
+			}
+			expect(t, "tag", err, c.tag)
+			ctx, cancel = contextWithin(t, time.Second)
+			defer cancel()
+			_, err = u.referrers(ctx, "org/app", subject)
+			expect(t, "referrers", err, c.referrers)
+		})
+	}
+}
+
+func expect(t *testing.T, what string, err error, want errdef.Reason) {
+	t.Helper()
+	if got := errdef.ReasonOf(err); got != want {
+		t.Errorf("%s: got %q (%v), want %q", what, got, err, want)
+	}
+	if err != nil && strings.Contains(err.Error(), "secret") {
+		t.Errorf("%s: the error shows the signature of a redirect: %v", what, err)
+	}
+}
+
+func TestReferrers(t *testing.T) {
+	for _, api := range []bool{true, false} {
+		for _, pageSize := range []int{0, 1, 2, 7} {
+			if !api && pageSize > 0 {
+				continue
+			}
+			t.Run(fmt.Sprintf("api=%v page=%d", api, pageSize), func(t *testing.T) {
+				r := newTestRegistry(t)
+				r.noReferrersAPI, r.pageSize = !api, pageSize
+				u, observer := testUpstream(t, r.upstream())
+				subject, _ := r.pushImage("org/app", "v1", []byte("layer"))
+				for want := range 6 {
+					list, err := u.referrers(t.Context(), "org/app", subject.Digest)
+					if err != nil || list == nil || len(list) != want {
+						t.Fatalf("%d referrers: got %d, %v", want, len(list), err)
+					}
+					r.pushReferrer("org/app", subject, want)
+				}
+				if !api && observer.requests[operationReferrers] != 1 {
+					t.Errorf("the lack of an API is not remembered: %v", observer.requests)
+				}
+			})
+		}
+	}
+}
+
+// A list whose later page fails in any way is an error, never its first page alone (guarantee G5).
+func TestReferrersAreWholeOrAnError(t *testing.T) {
+	for _, c := range failures() {
+		if c.referrers == "" {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := newTestRegistry(t)
+			r.pageSize = 1
+			subject, _ := r.pushImage("org/app", "v1", []byte("layer"))
+			for n := range 3 {
+				r.pushReferrer("org/app", subject, n)
+			}
+			r.setSpoil(func(w http.ResponseWriter, req *http.Request) bool {
+				return (req.URL.RawQuery != "" || !strings.Contains(req.URL.Path, "/referrers/")) && c.spoil(w, req)
+			})
+			u, _ := testUpstream(t, r.upstream())
+			ctx, cancel := contextWithin(t, time.Second)
+			defer cancel()
+			if list, err := u.referrers(ctx, "org/app", subject.Digest); err == nil {
+				t.Errorf("got %d of 3 referrers and no error", len(list))
+			}
+		})
+	}
+	t.Run("404", func(t *testing.T) {
+		r := newTestRegistry(t)
+		r.pageSize = 1
+		subject, _ := r.pushImage("org/app", "v1", []byte("layer"))
+		for n := range 3 {
+			r.pushReferrer("org/app", subject, n)
+		}
+		r.setSpoil(func(w http.ResponseWriter, req *http.Request) bool {
+			return req.URL.Query().Get("first") == "2" && status(404)(w, req)
+		})
+		u, _ := testUpstream(t, r.upstream())
+		list, err := u.referrers(t.Context(), "org/app", subject.Digest)
+		if errdef.ReasonOf(err) != errdef.UpstreamInvalid {
+			t.Errorf("got %d of 3 referrers, %v", len(list), err)
+		}
+	})
+	t.Run("paging without end", func(t *testing.T) {
+		r := newTestRegistry(t)
+		var pages int
+		r.setSpoil(func(w http.ResponseWriter, req *http.Request) bool {
+			pages++
+			w.Header().Set("Link", "<"+req.URL.Path+"?p="+strconv.Itoa(pages)+`>; rel="next"`)
+			return answer(ocispec.MediaTypeImageIndex, `{"schemaVersion":2,"manifests":[]}`)(w, req)
+		})
+		u, _ := testUpstream(t, r.upstream())
+		_, err := u.referrers(t.Context(), "org/app", digest.FromString("subject"))
+		expect(t, "referrers", err, errdef.UpstreamInvalid)
+	})
+}
+
+func TestReferrersTag(t *testing.T) {
+	subject := digest.FromString("subject")
+	image := `{"schemaVersion":2,"config":{"mediaType":"a/b","digest":"` + subject.String() + `","size":1},"layers":[]}`
+	for _, c := range []struct {
+		name, mediaType, body string
+		subject               digest.Digest
+		want                  errdef.Reason
+	}{
+		{"names the subject itself", ocispec.MediaTypeImageManifest, image, digest.FromString(image), ""},
+		{"names an image", ocispec.MediaTypeImageManifest, image, subject, errdef.UpstreamInvalid},
+		{"has no list", ocispec.MediaTypeImageIndex, `{"schemaVersion":2}`, subject, errdef.UpstreamInvalid},
+		{"of sha512", ocispec.MediaTypeImageIndex, `{"schemaVersion":2,"manifests":[]}`, digest.SHA512.FromString("subject"), ""},
+		{"of sha512 names an image", ocispec.MediaTypeImageManifest, image, digest.SHA512.FromString("x"), errdef.UpstreamInvalid},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newTestRegistry(t)
+			r.noReferrersAPI = true
+			ref := strings.Replace(c.subject.String(), ":", "-", 1)
+			r.pushBytes("org/app", ref[:min(len(ref), len("sha512-")+64)], c.mediaType, []byte(c.body))
+			u, _ := testUpstream(t, r.upstream())
+			list, err := u.referrers(t.Context(), "org/app", c.subject)
+			expect(t, "referrers", err, c.want)
+			if len(list) != 0 {
+				t.Errorf("got %v", list)
+			}
+		})
+	}
+}
+
+// What is pushed after an upstream was found to have no API is seen, and an upstream that has got one is asked again.
+func TestRepositoriesAreForgottenInTime(t *testing.T) {
+	r := newTestRegistry(t)
+	r.noReferrersAPI = true
+	u, observer := testUpstream(t, r.upstream())
+	now := time.Unix(1_000_000, 0)
+	u.clock = func() time.Time { return now }
+	for range 3 {
+		if _, err := u.referrers(t.Context(), "org/app", digest.FromString("subject")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now = now.Add(repositoryLife)
+	if _, err := u.referrers(t.Context(), "org/app", digest.FromString("subject")); err != nil {
+		t.Fatal(err)
+	}
+	if observer.requests[operationReferrers] != 2 || observer.requests[operationManifest] != 4 {
+		t.Errorf("requests: %v", observer.requests)
+	}
+	for n := range 2 * maxRepositories {
+		u.repository(strconv.Itoa(n))
+	}
+	if len(u.repositories) > maxRepositories {
+		t.Errorf("%d repositories are remembered", len(u.repositories))
+	}
+}
+
+func TestRetries(t *testing.T) {
+	for _, c := range []struct {
+		code, failed, requests int
+		ok                     bool
+	}{
+		{503, 1, 2, true}, {502, 2, 3, true}, {504, 3, 3, false}, {429, 1, 1, false}, {500, 1, 1, false}, {404, 1, 1, false},
+	} {
+		t.Run(fmt.Sprintf("%d %d times", c.code, c.failed), func(t *testing.T) {
+			t.Parallel()
+			r := newTestRegistry(t)
+			r.pushImage("org/app", "v1", []byte("layer"))
+			var seen int
+			r.setSpoil(func(w http.ResponseWriter, req *http.Request) bool {
+				seen++
+				return seen <= c.failed && status(c.code)(w, req)
+			})
+			u, observer := testUpstream(t, r.upstream())
+			_, _, err := u.manifest(t.Context(), "org/app", "v1")
+			if (err == nil) != c.ok || seen != c.requests || observer.requests[operationManifest] != c.requests {
+				t.Errorf("got %v after %d requests, counted %v", err, seen, observer.requests)
+			}
+		})
+	}
+}
+
+func TestUpstreamConfiguration(t *testing.T) {
+	for _, c := range []struct {
+		given Upstream
+		host  string // "" for an error
+		plain bool
+	}{
+		{Upstream{Name: "ghcr.io"}, "ghcr.io", false},
+		{Upstream{Name: "up.test", URL: "http://127.0.0.1:5000"}, "127.0.0.1:5000", true},
+		{Upstream{Name: "up.test", URL: "https://registry.example/"}, "registry.example", false},
+		{Upstream{Name: "up.test", URL: "registry.example:8443"}, "registry.example:8443", false},
+		{Upstream{Name: ""}, "", false},
+		{Upstream{Name: "a/b"}, "", false},
+		{Upstream{Name: "UP"}, "", false},
+		{Upstream{Name: "up.test", URL: "https://registry.example/prefix"}, "", false},
+		{Upstream{Name: "up.test", URL: "https://user:password@registry.example"}, "", false},
+		{Upstream{Name: "up.test", URL: "ftp://registry.example"}, "", false},
+		{Upstream{Name: "up.test", URL: "http://"}, "", false},
+	} {
+		u, err := newUpstream(c.given, FillerConfig{Observer: newTally()})
+		switch {
+		case c.host == "" && !errors.Is(err, errdef.ErrConfigInvalid):
+			t.Errorf("%+v: got %v", c.given, err)
+		case c.host != "" && (err != nil || u.host != c.host || u.plainHTTP != c.plain):
+			t.Errorf("%+v: got %+v, %v", c.given, u, err)
+		}
+		if err != nil && bytes.Contains([]byte(err.Error()), []byte("password")) {
+			t.Errorf("the error shows the password: %v", err)
+		}
+	}
+}
+
+func contextWithin(t *testing.T, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), limit)
+}
