@@ -69,12 +69,21 @@ func SyncDir(dir string) error {
 	return nil
 }
 
-// MakeDir makes a directory (with its parents) and makes its name durable. An existing one is fine.
+// MakeDir makes a directory and the parents it lacks, and makes their names durable. An existing directory is fine.
 func MakeDir(dir string, mode fs.FileMode) error {
-	if err := os.MkdirAll(dir, mode); err != nil {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := MakeDir(parent, mode); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return Wrap(err, "cannot make directory %s", dir)
 	}
-	return SyncDir(filepath.Dir(dir))
+	return SyncDir(parent)
 }
 
 // Wrap gives an error of the filesystem its reason: STORAGE_FULL when space, inodes or a quota ran out, else

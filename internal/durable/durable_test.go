@@ -66,3 +66,22 @@ func TestWrap(t *testing.T) {
 		}
 	}
 }
+
+func TestMakeDir(t *testing.T) {
+	base := t.TempDir()
+	deep := filepath.Join(base, "a", "b", "c")
+	for range 2 {
+		if err := durable.MakeDir(deep, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := os.Stat(deep); err != nil || !info.IsDir() {
+		t.Fatalf("%v, %v", info, err)
+	}
+	if err := os.WriteFile(filepath.Join(base, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.MakeDir(filepath.Join(base, "file", "below"), 0o700); errdef.ReasonOf(err) != errdef.StorageFailed {
+		t.Errorf("got %v, want %s", err, errdef.StorageFailed)
+	}
+}

@@ -1,0 +1,45 @@
+package blobstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/ocistern/ocistern/internal/durable"
+)
+
+// spool holds the bytes of an ingest as they arrive: in memory while they are small, else in a temporary file. Bytes
+// before written never change, so a copy of the struct, taken under the ingest's mutex, can be read without it.
+type spool struct {
+	buffer  []byte // the content, unless it is nil: then it is in file
+	file    file
+	path    string // of file
+	written int64
+}
+
+// readAt reads bytes that were written before s was copied; there must be some at the offset.
+func (s spool) readAt(p []byte, offset int64) (int, error) {
+	if s.buffer != nil {
+		return copy(p, s.buffer[offset:s.written]), nil
+	}
+	n, err := s.file.ReadAt(p[:min(int64(len(p)), s.written-offset)], offset)
+	if err != nil && n == 0 {
+		return 0, durable.Wrap(err, "cannot read content that is arriving")
+	}
+	return n, nil
+}
+
+// createTemporary makes a file in ingest/. Its name is new: one process has the directory, and cleaned it at the start.
+func (s *Store) createTemporary() (file, string, error) {
+	path := filepath.Join(s.dir, ingestDir, fmt.Sprint(s.temporaries.Add(1)))
+	created, err := s.disk.Create(path)
+	return created, path, err
+}
+
+// removeTemporary removes a file from ingest/. One that cannot be removed is removed at the next start.
+func (s *Store) removeTemporary(path string) {
+	if err := s.disk.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.logger.Warn("cannot remove a temporary file", "file", path, "error", err)
+	}
+}
