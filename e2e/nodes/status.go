@@ -100,9 +100,14 @@ func leaderName(status *registryv1.GetStatusResponse) string {
 // SameCatalog waits until all running nodes hold the same catalog and returns it: same entries applied, same content.
 // The error tells each node's.
 func (c *Cluster) SameCatalog(ctx context.Context) (Catalog, error) {
+	return SameCatalog(ctx, c.Running())
+}
+
+// SameCatalog does the same for any nodes.
+func SameCatalog(ctx context.Context, running []*Node) (Catalog, error) {
 	var same Catalog
 	err := Await(ctx, func(ctx context.Context) (err error) {
-		same, err = sameCatalog(ctx, c.Running())
+		same, err = sameCatalog(ctx, running)
 		return err
 	})
 	return same, err

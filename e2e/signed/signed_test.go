@@ -69,7 +69,7 @@ func TestVerifyRefuses(t *testing.T) {
 
 func start(t *testing.T, software upstream.Software) *upstream.Registry {
 	t.Helper()
-	registry, err := upstream.Start(software, 0)
+	registry, err := upstream.Start(upstream.Options{Software: software})
 	if err != nil {
 		t.Fatal(err)
 	}

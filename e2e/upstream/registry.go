@@ -36,21 +36,28 @@ type Registry struct {
 	// Ledger counts the reads.
 	Ledger Ledger
 
-	software Software
-	port     int
-	latency  time.Duration
-	storage  storage
-	faults   faults
+	options Options
+	port    int
+	storage storage
+	faults  faults
 
 	mu     sync.Mutex // guards server and ended
 	server *http.Server
 	ended  chan error // receives why the server ended
 }
 
-// Start runs a registry with an empty storage on a free port of loopback. Each read is answered after latency, as by a
-// registry which is that far away.
-func Start(software Software, latency time.Duration) (*Registry, error) {
-	content, err := open(software)
+// Options says which registry to run.
+type Options struct {
+	Software Software
+	// Latency is how long each read takes, as if the registry were that far away.
+	Latency time.Duration
+	// Everywhere makes the registry listen on all interfaces, for callers in containers, instead of on loopback.
+	Everywhere bool
+}
+
+// Start runs a registry with an empty storage on a free port.
+func Start(options Options) (*Registry, error) {
+	content, err := open(options.Software)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +65,7 @@ func Start(software Software, latency time.Duration) (*Registry, error) {
 	if err != nil {
 		return nil, errors.Join(err, content.close())
 	}
-	r := &Registry{software: software, port: free[0], latency: latency, storage: content}
+	r := &Registry{options: options, port: free[0], storage: content}
 	if err := r.Resume(); err != nil {
 		return nil, errors.Join(err, content.close())
 	}
@@ -74,7 +81,11 @@ func (r *Registry) Resume() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), listenPatience)
 	defer cancel()
-	listener, err := listen(ctx, r.Host())
+	address := r.Host()
+	if r.options.Everywhere {
+		address = fmt.Sprintf(":%d", r.port)
+	}
+	listener, err := listen(ctx, address)
 	if err != nil {
 		return fmt.Errorf("registry cannot listen: %w", err)
 	}
@@ -105,14 +116,17 @@ func (r *Registry) Stop() error {
 // Close stops the registry and frees its content.
 func (r *Registry) Close() error { return errors.Join(r.Stop(), r.storage.close()) }
 
-// Host returns host:port.
+// Port returns the port that the registry listens on, also while it is stopped.
+func (r *Registry) Port() int { return r.port }
+
+// Host returns host:port on loopback.
 func (r *Registry) Host() string { return ports.Address(r.port) }
 
 // URL returns the registry's root, without a final slash.
 func (r *Registry) URL() string { return "http://" + r.Host() }
 
 // Software returns which registry this is.
-func (r *Registry) Software() Software { return r.software }
+func (r *Registry) Software() Software { return r.options.Software }
 
 // Inject puts a fault in force, beside those that already are.
 func (r *Registry) Inject(fault Fault) { r.faults.add(fault) }
@@ -126,7 +140,7 @@ func (r *Registry) serve(w http.ResponseWriter, request *http.Request) {
 		r.storage.handler.ServeHTTP(w, request)
 		return
 	}
-	if !wait(request.Context(), r.latency) {
+	if !wait(request.Context(), r.options.Latency) {
 		return
 	}
 	recorded := newRecorder()

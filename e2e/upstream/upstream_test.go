@@ -118,7 +118,7 @@ func get(ctx context.Context, address string) (int, []byte, error) {
 
 func start(t *testing.T, software upstream.Software) *upstream.Registry {
 	t.Helper()
-	registry, err := upstream.Start(software, 0)
+	registry, err := upstream.Start(upstream.Options{Software: software})
 	if err != nil {
 		t.Fatal(err)
 	}

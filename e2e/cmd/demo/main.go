@@ -1,0 +1,115 @@
+// Command demo shows the main job of Ocistern on one machine: sixty verifiers verify a signed image through three
+// nodes, while the leader is killed and the registry is stopped. `make demo` runs it.
+//
+// Everything is real: the registry is go-containerregistry's, the signatures are made and verified by notation-go, the
+// nodes are `ocistern serve` processes. Each step prints one line with what was measured; the exit status is 0 only
+// when every step held.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// Exit codes of the command, those of `ocistern` (plan, section 10).
+const (
+	exitDone        = 0
+	exitError       = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], newScreen(os.Stdout, os.Stderr))
+	stop()
+	os.Exit(code)
+}
+
+// options are the flags of the command.
+type options struct {
+	binary    string
+	verifiers int
+	latency   time.Duration
+	keep      bool
+}
+
+func run(ctx context.Context, args []string, show *screen) int {
+	o, err := parse(args, show)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitDone
+	}
+	if err != nil {
+		return exitUsage // flag has said what is wrong
+	}
+	dir, err := os.MkdirTemp("", "ocistern-demo-")
+	if err != nil {
+		show.failure(err)
+		return exitError
+	}
+	d := &demo{options: o, dir: dir, show: show}
+	err = errors.Join(d.play(ctx), d.close())
+	show.calm()
+	switch {
+	case ctx.Err() != nil:
+		show.note("interrupted: the nodes and the registry are stopped, the data removed")
+		return errorsToo(os.RemoveAll(dir), show, exitInterrupted)
+	case err != nil:
+		show.failure(err)
+		show.note("logs and data are kept in " + dir)
+		return exitError
+	case o.keep:
+		show.note("logs and data are kept in " + dir)
+		return exitDone
+	default:
+		return errorsToo(os.RemoveAll(dir), show, exitDone)
+	}
+}
+
+func errorsToo(err error, show *screen, code int) int {
+	if err == nil {
+		return code
+	}
+	show.failure(err)
+	return exitError
+}
+
+func parse(args []string, show *screen) (options, error) {
+	binary := os.Getenv("OCISTERN_BIN")
+	if binary == "" {
+		binary = filepath.Join("..", "bin", "ocistern")
+	}
+	var o options
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	flags.SetOutput(show.err)
+	flags.StringVar(&o.binary, "ocistern", binary, "path of the ocistern `binary`; OCISTERN_BIN sets the default")
+	flags.IntVar(&o.verifiers, "verifiers", 60, "`number` of verifiers, spread over three nodes")
+	flags.DurationVar(&o.latency, "latency", 10*time.Millisecond, "`time` the registry takes to answer, as if it were that far away")
+	flags.BoolVar(&o.keep, "keep", false, "keep logs and data when all is well")
+	if err := flags.Parse(args); err != nil {
+		return options{}, err
+	}
+	absolute, err := filepath.Abs(o.binary)
+	if err == nil {
+		_, err = os.Stat(absolute)
+	}
+	if err != nil {
+		err = fmt.Errorf("no ocistern binary: %w (run `make build`, or name it with -ocistern)", err)
+		show.failure(err)
+		return options{}, err
+	}
+	if o.verifiers < nodeCount {
+		err = fmt.Errorf("%d verifiers are fewer than the %d nodes", o.verifiers, nodeCount)
+		show.failure(err)
+		return options{}, err
+	}
+	o.binary = absolute
+	return o, nil
+}

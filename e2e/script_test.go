@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// lastCommand ends every script: all running nodes hold the same catalog.
+const lastCommand = "same-catalog"
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"), Setup: setup, Cmds: commands(),
+		RequireExplicitExec: true, RequireUniqueNames: true,
+	})
+}
+
+func TestEveryScriptEndsWithTheSameCatalog(t *testing.T) {
+	scripts, err := filepath.Glob(filepath.Join("testdata", "script", "*.txtar"))
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, path := range scripts {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		commands, _, _ := strings.Cut("\n"+string(text), "\n-- ")
+		lines := strings.Split(strings.TrimSpace(commands), "\n")
+		if last := lines[len(lines)-1]; last != lastCommand {
+			t.Errorf("%s ends with %q, want %q", path, last, lastCommand)
+		}
+	}
+}
+
+// setup makes the scene of one script, and takes care that it is cleared away and explained when the script fails.
+func setup(env *testscript.Env) error {
+	binary, err := filepath.Abs(os.Getenv(binaryVariable))
+	if err != nil {
+		return err
+	}
+	script := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
+	s := &scene{script: script, binary: binary, dir: filepath.Join(env.WorkDir, "nodes")}
+	env.Values[sceneKey{}] = s
+	env.Setenv("PATH", filepath.Dir(binary)+string(filepath.ListSeparator)+env.Getenv("PATH"))
+	env.Setenv("HOME", env.WorkDir)
+	env.Defer(func() {
+		if !s.held {
+			env.T().Log(s.explain())
+		}
+		if err := s.close(); err != nil {
+			env.T().Log(fmt.Sprint("clearing away: ", err))
+		}
+	})
+	return os.Mkdir(s.dir, 0o755)
+}
+
+// patience bounds each wait for a condition in the scripts.
+const patience = 30 * time.Second
+
+type sceneKey struct{}
+
+func sceneOf(ts *testscript.TestScript) *scene {
+	s, ok := ts.Value(sceneKey{}).(*scene)
+	if !ok {
+		ts.Fatalf("the script has no scene")
+	}
+	return s
+}
+
+// command is a script command that tells an error instead of ending the script.
+type command func(s *scene, ts *testscript.TestScript, args []string) error
+
+// commands are what the scripts may use beside testscript's own.
+func commands() map[string]func(*testscript.TestScript, bool, []string) {
+	adapted := map[string]func(*testscript.TestScript, bool, []string){}
+	for name, run := range map[string]command{
+		"upstream": (*scene).upstreamCommand,
+		"cluster":  (*scene).clusterCommand,
+		"kill":     (*scene).kill, "terminate": (*scene).terminate, "start": (*scene).start, "wipe": (*scene).wipe,
+		"damage": (*scene).damage, "intact": (*scene).intact, "absent": (*scene).absent,
+		"pull": (*scene).pull, "verify": (*scene).verify,
+		"await":     (*scene).await,
+		lastCommand: (*scene).sameCatalog,
+	} {
+		adapted[name] = adapt(name, run)
+	}
+	return adapted
+}
+
+// adapt lets a script expect a failure (`! pull ...`) and look at its text with `stderr`.
+func adapt(name string, run command) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, negated bool, args []string) {
+		err := run(sceneOf(ts), ts, args)
+		if err != nil {
+			fmt.Fprintln(ts.Stderr(), err)
+		}
+		switch {
+		case err != nil && !negated:
+			ts.Fatalf("%s: %v", name, err)
+		case err == nil && negated:
+			ts.Fatalf("%s succeeded, and should not have", name)
+		}
+	}
+}
