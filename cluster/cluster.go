@@ -1,0 +1,135 @@
+// Package cluster makes this node a member: it keeps the node's identity, runs Raft over TCP and gossip over memberlist,
+// bootstraps a cluster exactly once, adds and replaces members, and submits commands from any node.
+//
+// It is not the state machine (package fsm), holds no content, and speaks no gRPC: what it asks other nodes goes through
+// Peers, which internal/rpc implements. internal/node opens one Cluster per process. DESIGN.md holds the argument why
+// two clusters can never come out of one set of nodes, and why replacing a node that lost its disk is safe.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/ocistern/ocistern/fsm"
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// Cluster is this node's membership. All exported methods are safe for concurrent use.
+type Cluster struct {
+	config    Config // with defaults and with the addresses that were really bound
+	identity  *identity
+	storage   *storage
+	transport *transport
+	raft      *raft.Raft
+	gossip    *gossip
+	catalog   *catalog.Catalog
+	peers     Peers
+	logger    *slog.Logger
+
+	leadership *signal // the known leader changed
+	ready      atomic.Bool
+	waiting    atomic.Pointer[string] // what this node waits for before it belongs to a cluster; for people
+
+	lifetime context.Context // ends when Shutdown begins
+	end      context.CancelFunc
+	workers  sync.WaitGroup
+	closing  closing
+}
+
+// closing makes Shutdown happen once.
+type closing struct {
+	once sync.Once
+	err  error // written inside once
+}
+
+// Open starts this node from its data directory and begins to look for its cluster. It returns before the node belongs
+// to one: Ready tells. machine must apply to cat, and peers must be able to answer as soon as Open is called.
+//
+// It fails with reason CONFIG_INVALID; ADDRESS_IN_USE, naming the setting; CLUSTER_MISMATCH when the data directory
+// belongs to another cluster than the nodes of Config.Join; UNAVAILABLE when another process uses the data directory;
+// CONTENT_CORRUPT when parts of the data directory do not fit each other. A failed Open leaves nothing running.
+func Open(cfg Config, machine *fsm.FSM, cat *catalog.Catalog, peers Peers, logger *slog.Logger) (*Cluster, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{config: cfg, catalog: cat, peers: peers, logger: logger, leadership: newSignal()}
+	c.lifetime, c.end = context.WithCancel(context.Background())
+	c.await("starting")
+	if err := c.open(machine); err != nil {
+		return nil, errors.Join(err, c.abandon())
+	}
+	c.workers.Go(c.steer)
+	c.workers.Go(c.gossip.rejoin)
+	return c, nil
+}
+
+func (c *Cluster) open(machine *fsm.FSM) error {
+	var err error
+	if c.storage, err = openStorage(c.config, c.logger); err != nil {
+		return err
+	}
+	if c.identity, err = openIdentity(c.config.DataDir, c.storage); err != nil {
+		return err
+	}
+	if c.transport, err = openTransport(&c.config, c.identity, c.logger); err != nil {
+		return err
+	}
+	if err := c.openRaft(machine); err != nil {
+		return err
+	}
+	if c.gossip, err = openGossip(c.lifetime, &c.config, c.identity, c.logger); err != nil {
+		return err
+	}
+	return c.gossip.meet()
+}
+
+// openRaft starts Raft on what the disk holds. An empty node runs it too: it neither votes nor starts elections before
+// the handshake of the transport has made it a member.
+func (c *Cluster) openRaft(machine *fsm.FSM) error {
+	running, err := raft.NewRaft(c.raftConfig(), machine, c.storage.logs, c.storage.bolt, c.storage.snapshots, c.transport)
+	if err != nil {
+		return errdef.Wrap(errdef.Internal, err, "raft cannot start from %s", c.config.DataDir)
+	}
+	c.raft = running
+	told := c.catalog.Snapshot().ClusterID()
+	if own := c.identity.current().ClusterID; told != "" && told != own {
+		return errdef.New(errdef.ClusterMismatch, "the catalog in %s is of cluster %s, its identity of cluster %q",
+			c.config.DataDir, told, own).WithRemedy("restore node.json, or start with an empty data directory")
+	}
+	changes := make(chan raft.Observation, 1) // one is enough: it says that something changed, not what
+	c.raft.RegisterObserver(raft.NewObserver(changes, false, func(o *raft.Observation) bool {
+		_, ok := o.Data.(raft.LeaderObservation)
+		return ok
+	}))
+	c.workers.Go(func() { relay(c.lifetime, changes, c.leadership) })
+	return nil
+}
+
+func (c *Cluster) raftConfig() *raft.Config {
+	t := c.config.Timings
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(c.identity.current().ID)
+	conf.HeartbeatTimeout, conf.ElectionTimeout = t.Heartbeat, t.Election
+	conf.LeaderLeaseTimeout, conf.CommitTimeout = t.Lease, t.Commit
+	conf.SnapshotInterval, conf.SnapshotThreshold, conf.TrailingLogs = t.SnapshotInterval, t.SnapshotThreshold, t.TrailingLogs
+	conf.ShutdownOnRemove = false // a node that was removed stays up and says so
+	conf.NoLegacyTelemetry = true
+	conf.Logger = newHCLogger(c.logger, "raft")
+	return conf
+}
+
+// Self returns this node's id.
+func (c *Cluster) Self() catalog.NodeID { return c.identity.current().ID }
+
+// ClusterID returns the id of the cluster this node is a member of, empty until it is.
+func (c *Cluster) ClusterID() string { return c.identity.current().ClusterID }
+
+// Addresses returns what this node tells the others about itself.
+func (c *Cluster) Addresses() Addresses { return c.config.Advertise }

@@ -1,0 +1,170 @@
+package cluster
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/durable"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// record is the content of node.json.
+type record struct {
+	ID catalog.NodeID `json:"id"`
+	// ClusterID is set once, when this node becomes a member, and never changes while the disk lives.
+	ClusterID string `json:"clusterId,omitempty"`
+	// Promise is what reserves this node before it is a member.
+	Promise *Promise `json:"promise,omitempty"`
+}
+
+// told returns the cluster that this node is a member of or promised to.
+func (r record) told() string {
+	if r.ClusterID == "" && r.Promise != nil {
+		return r.Promise.ClusterID
+	}
+	return r.ClusterID
+}
+
+// identity is who this node is, on disk in node.json. Each change is durable before the method that made it returns.
+// A node id is tied to one Raft store: votes that were lost with the store must never be cast again under the same id.
+type identity struct {
+	path    string
+	writing sync.Mutex // serializes changes of now
+	now     atomic.Pointer[record]
+}
+
+// openIdentity reads node.json, or draws a new id for a data directory without it. A store that was lost or emptied while
+// node.json stayed retires the id.
+func openIdentity(dir string, store *storage) (*identity, error) {
+	i := &identity{path: filepath.Join(dir, "node.json")}
+	owner, err := store.owner()
+	if err != nil {
+		return nil, err
+	}
+	found, err := readRecord(i.path)
+	if err != nil {
+		return nil, err
+	}
+	if owner == "" { // nothing was ever promised or voted out of this store
+		found = record{ID: catalog.NodeID(newID())}
+		if err := i.write(found); err != nil {
+			return nil, err
+		}
+		return i, store.setOwner(found.ID)
+	}
+	if found.ID != owner {
+		return nil, errdef.New(errdef.ContentCorrupt, "%s says node %q, but the raft state beside it belongs to node %s",
+			i.path, found.ID, owner).WithRemedy("restore the file, or empty the data directory: the node then rejoins under a new id")
+	}
+	i.now.Store(&found)
+	return i, i.checkState(store)
+}
+
+// checkState refuses Raft state that no cluster id vouches for, and completes a bootstrap that a crash interrupted.
+func (i *identity) checkState(store *storage) error {
+	has, err := store.hasState()
+	if err != nil || !has || i.current().ClusterID != "" {
+		return err
+	}
+	if p := i.current().Promise; p != nil && p.Proposer == i.current().ID {
+		return i.join(p.ClusterID)
+	}
+	return errdef.New(errdef.ContentCorrupt, "there is raft state beside %s, which names no cluster", i.path).
+		WithRemedy("restore the file, or empty the data directory: the node then rejoins under a new id")
+}
+
+func readRecord(path string) (record, error) {
+	encoded, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return record{}, nil
+	}
+	if err != nil {
+		return record{}, durable.Wrap(err, "cannot read %s", path)
+	}
+	var r record
+	if err := json.Unmarshal(encoded, &r); err != nil {
+		return record{}, errdef.Wrap(errdef.ContentCorrupt, err, "%s is damaged", path).
+			WithRemedy("restore the file, or empty the data directory: the node then rejoins under a new id")
+	}
+	return r, nil
+}
+
+// newID draws an id of 130 random bits, in lower case.
+func newID() string { return strings.ToLower(rand.Text()) }
+
+// current returns the record. It never blocks.
+func (i *identity) current() record { return *i.now.Load() }
+
+// write makes r durable, then current. The caller holds writing, or is alone.
+func (i *identity) write(r record) error {
+	encoded, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return errdef.Wrap(errdef.Internal, err, "node.json")
+	}
+	if err := durable.WriteFile(i.path, append(encoded, '\n'), 0o600); err != nil {
+		return err
+	}
+	i.now.Store(&r)
+	return nil
+}
+
+// join makes this node a member of a cluster for good. It fails with reason CLUSTER_MISMATCH when the node is a member of
+// another one or promised to another one.
+func (i *identity) join(clusterID string) error {
+	i.writing.Lock()
+	defer i.writing.Unlock()
+	r := i.current()
+	if r.ClusterID == clusterID {
+		return nil
+	}
+	if told := r.told(); told != "" && told != clusterID {
+		return mismatch(r, clusterID)
+	}
+	return i.write(record{ID: r.ID, ClusterID: clusterID})
+}
+
+// pledge reserves this node for the cluster of p. The same promise may be given again; any other one is refused with
+// reason CLUSTER_MISMATCH until it is withdrawn.
+func (i *identity) pledge(p Promise) error {
+	i.writing.Lock()
+	defer i.writing.Unlock()
+	r := i.current()
+	if r.ClusterID == "" && r.Promise != nil && r.Promise.equal(p) {
+		return nil
+	}
+	if r.told() != "" {
+		return mismatch(r, p.ClusterID)
+	}
+	return i.write(record{ID: r.ID, Promise: &p})
+}
+
+// withdraw gives up the promise to a cluster, if there is one and it was not kept yet.
+func (i *identity) withdraw(clusterID string) error {
+	i.writing.Lock()
+	defer i.writing.Unlock()
+	r := i.current()
+	if r.ClusterID != "" || r.Promise == nil || r.Promise.ClusterID != clusterID {
+		return nil
+	}
+	return i.write(record{ID: r.ID})
+}
+
+func mismatch(r record, clusterID string) error {
+	if r.ClusterID == "" {
+		return errdef.New(errdef.ClusterMismatch, "node %s is promised to cluster %s, not to %s", r.ID, r.told(), clusterID)
+	}
+	return errdef.New(errdef.ClusterMismatch, "node %s belongs to cluster %s, not to %s", r.ID, r.ClusterID, clusterID)
+}
+
+func (p Promise) equal(other Promise) bool {
+	return p.ClusterID == other.ClusterID && p.Proposer == other.Proposer && slices.Equal(p.Candidates, other.Candidates)
+}

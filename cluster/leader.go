@@ -1,0 +1,109 @@
+package cluster
+
+import (
+	"context"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/ocistern/ocistern/fsm"
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// promotionLag is how many entries a nonvoter may be behind when it becomes a voter: about a batch. A voter that is far
+// behind would count at once, and hold up commits when another one fails.
+const promotionLag = 16
+
+// nameCluster makes SetCluster the first command of a new cluster.
+func (c *Cluster) nameCluster(ctx context.Context) error {
+	if c.catalog.Snapshot().ClusterID() != "" {
+		return nil
+	}
+	command, err := fsm.Encode(catalog.SetCluster{ClusterID: c.ClusterID()})
+	if err != nil {
+		return err
+	}
+	_, err = c.propose(ctx, command)
+	return err
+}
+
+// lead looks after the members, on the leader: it carries out the first change that the node concerned confirms, and
+// reports whether there was one.
+func (c *Cluster) lead() bool {
+	if c.raft.State() != raft.Leader || !c.ready.Load() {
+		return false
+	}
+	v := view{
+		self: c.Self(), cluster: c.ClusterID(), expect: c.config.Expect, servers: c.servers(), seen: c.gossip.seen(),
+	}
+	for _, wish := range v.changes() {
+		ctx, cancel := c.callContext()
+		err := c.confirm(ctx, wish)
+		if err == nil {
+			err = c.carryOut(ctx, wish)
+		}
+		cancel()
+		if err == nil {
+			c.logger.Info("membership changed", "action", string(wish.action), "node", wish.node.ID,
+				"address", wish.node.Address, "replaced", wish.replaced)
+			return true
+		}
+		c.logger.Debug("membership is not changed yet", "action", string(wish.action), "node", wish.node.ID, "error", err)
+	}
+	return false
+}
+
+// confirm asks the node itself, at its peer address and at its Raft address. Gossip alone is no reason for anything.
+func (c *Cluster) confirm(ctx context.Context, wish change) error {
+	id := catalog.NodeID(wish.node.ID)
+	// The leader's index first: what the node has applied by then is at least as far as it is compared to.
+	reached := c.catalog.Snapshot().Index()
+	state, err := c.peers.State(ctx, wish.peer)
+	if err != nil {
+		return err
+	}
+	if state.ID != id || state.ClusterID != "" && state.ClusterID != c.ClusterID() {
+		return errdef.New(errdef.ClusterMismatch, "at %s answers node %s of cluster %q", wish.peer, state.ID, state.ClusterID)
+	}
+	if wish.action == actionPromote && (state.Applied == 0 || state.Applied+promotionLag < reached) {
+		return errdef.New(errdef.NotReady, "node %s is at index %d of %d", id, state.Applied, reached)
+	}
+	meant := id
+	if wish.action == actionReplace {
+		meant = catalog.NodeID(wish.replaced) // so that the old node, if it is there after all, answers
+	}
+	reply, err := c.transport.stream.occupant(meant, string(wish.node.Address))
+	if err != nil {
+		return err
+	}
+	if reply.Node != id {
+		return errdef.New(errdef.ClusterMismatch, "at %s answers node %s", wish.node.Address, reply.Node)
+	}
+	return nil
+}
+
+// carryOut changes the configuration by one server and waits until that is committed.
+func (c *Cluster) carryOut(ctx context.Context, wish change) error {
+	node, timeout := wish.node, c.config.Timings.Call
+	switch {
+	case wish.action == actionReplace:
+		// Its disk is gone, and with it what it held. First, so that a crash in between repeats both.
+		if err := c.forget(ctx, catalog.NodeID(wish.replaced)); err != nil {
+			return err
+		}
+		return c.settle(ctx, c.raft.RemoveServer(wish.replaced, 0, timeout))
+	case node.Suffrage == raft.Voter:
+		return c.settle(ctx, c.raft.AddVoter(node.ID, node.Address, 0, timeout))
+	default:
+		return c.settle(ctx, c.raft.AddNonvoter(node.ID, node.Address, 0, timeout))
+	}
+}
+
+func (c *Cluster) forget(ctx context.Context, node catalog.NodeID) error {
+	command, err := fsm.Encode(catalog.RemoveHolder{Node: node, All: true})
+	if err != nil {
+		return err
+	}
+	_, err = c.propose(ctx, command)
+	return err
+}

@@ -1,0 +1,49 @@
+package cluster
+
+import (
+	"context"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+)
+
+// Peers asks other nodes. address is Member.Addresses.Peer. All methods return errors of package errdef and must be safe
+// for concurrent use.
+//
+// An answer CLUSTER_MISMATCH is due only when caller and callee both belong to a cluster and these differ: a node with an
+// empty disk is asked by the leader of the cluster that it will join, and asks nodes that already belong to one.
+type Peers interface {
+	// Apply submits an encoded command to the node at address, which must be the leader (else NOT_LEADER). Reason
+	// UNAVAILABLE says that the command was certainly not delivered, so that it is safe to submit it again; where it may
+	// have been delivered and the answer was lost, the reason must be OUTCOME_UNKNOWN.
+	Apply(ctx context.Context, address string, command []byte) (catalog.LogIndex, error)
+	// Promise calls Cluster.Promise of the node at address.
+	Promise(ctx context.Context, address string, p Promise) error
+	// Release calls Cluster.Release of the node at address.
+	Release(ctx context.Context, address string, p Promise) error
+	// State calls Cluster.State of the node at address.
+	State(ctx context.Context, address string) (NodeState, error)
+}
+
+// Promise reserves a node with an empty disk for a cluster about to be bootstrapped by Proposer from Candidates.
+type Promise struct {
+	ClusterID  string         `json:"clusterId"`
+	Proposer   catalog.NodeID `json:"proposer"`
+	Candidates []Candidate    `json:"candidates"` // sorted by id, proposer included
+}
+
+// Candidate is a node that will be a voter of the new cluster.
+type Candidate struct {
+	ID          catalog.NodeID `json:"id"`
+	RaftAddress string         `json:"raftAddress"`
+}
+
+// NodeState is how far a node has come.
+type NodeState struct {
+	ID catalog.NodeID
+	// ClusterID is the cluster the node is a member of or is promised to; empty for neither.
+	ClusterID string
+	// Empty tells that the node has no Raft state at all. A promised node may be empty.
+	Empty bool
+	// Applied is the index of its catalog, Last that of the last entry in its log.
+	Applied, Last catalog.LogIndex
+}

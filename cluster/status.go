@@ -1,0 +1,133 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// Status is Raft as this node sees it.
+type Status struct {
+	Term   uint64
+	Leader catalog.NodeID // empty when none is known
+	// CommitIndex and AppliedIndex count all entries; the catalog's own index skips those that carry no command.
+	CommitIndex, AppliedIndex, LastIndex catalog.LogIndex
+}
+
+// Status returns the current state of Raft.
+func (c *Cluster) Status() Status {
+	_, leader := c.raft.LeaderWithID()
+	return Status{
+		Term: c.raft.CurrentTerm(), Leader: catalog.NodeID(leader), CommitIndex: catalog.LogIndex(c.raft.CommitIndex()),
+		AppliedIndex: catalog.LogIndex(c.raft.AppliedIndex()), LastIndex: catalog.LogIndex(c.raft.LastIndex()),
+	}
+}
+
+// State tells other nodes how far this one has come.
+func (c *Cluster) State() NodeState {
+	now, last := c.identity.current(), catalog.LogIndex(c.raft.LastIndex())
+	return NodeState{
+		ID: now.ID, ClusterID: now.told(), Empty: last == 0 && c.raft.CurrentTerm() == 0,
+		Applied: c.catalog.Snapshot().Index(), Last: last,
+	}
+}
+
+// Ready returns nil once this node has, since it started, applied all that its cluster had committed. Before, it returns
+// an error of reason NOT_READY that says what it waits for, or of CLUSTER_MISMATCH.
+func (c *Cluster) Ready() error {
+	if c.ready.Load() {
+		return nil
+	}
+	if err := c.gossip.mismatch(); err != nil {
+		return err
+	}
+	return errdef.New(errdef.NotReady, "%s", *c.waiting.Load())
+}
+
+// await says, for people, what this node waits for.
+func (c *Cluster) await(text string) {
+	if last := c.waiting.Swap(&text); last == nil || *last != text {
+		c.logger.Info("not ready", "waiting", text)
+	}
+}
+
+// catchUp looks whether this node may be called ready.
+func (c *Cluster) catchUp(ctx context.Context) {
+	if c.ready.Load() || c.ClusterID() == "" {
+		return
+	}
+	c.await("catching up with cluster " + c.ClusterID())
+	target, err := c.goal(ctx)
+	if err == nil {
+		_, err = c.applied(ctx, target)
+	}
+	if err != nil {
+		c.logger.Debug("not caught up yet", "error", err)
+		return
+	}
+	c.ready.Store(true)
+	c.logger.Info("ready", "cluster", c.ClusterID(), "index", target)
+}
+
+// goal returns an index at or after everything that was committed when it was called. On the leader that takes an entry
+// of its own term; the log of another leader holds all that is committed.
+func (c *Cluster) goal(ctx context.Context) (catalog.LogIndex, error) {
+	leader, ok := c.Leader()
+	if !ok {
+		return 0, errdef.New(errdef.NotReady, "no leader is known")
+	}
+	if leader.ID != c.Self() {
+		state, err := c.peers.State(ctx, leader.Addresses.Peer)
+		return state.Last, err
+	}
+	if err := c.settle(ctx, c.raft.Barrier(c.config.Timings.Call)); err != nil {
+		return 0, err
+	}
+	return catalog.LogIndex(c.raft.AppliedIndex()), c.nameCluster(ctx)
+}
+
+// applied returns the catalog once all entries up to index are in it, or fails with reason NOT_READY, DEADLINE or
+// CANCELED. Raft's own applied index is not enough: it counts what was handed to the state machine.
+func (c *Cluster) applied(ctx context.Context, index catalog.LogIndex) (*catalog.Snapshot, error) {
+	if have := c.raft.AppliedIndex(); have < uint64(index) {
+		return nil, errdef.New(errdef.NotReady, "entry %d of %d is applied", have, index)
+	}
+	for at := uint64(index); at > uint64(c.catalog.Snapshot().Index()); at-- {
+		var entry raft.Log
+		err := c.storage.logs.GetLog(at, &entry)
+		if errors.Is(err, raft.ErrLogNotFound) {
+			break // cut off after a snapshot: the catalog was restored from there, or had it applied before
+		}
+		if err != nil {
+			return nil, errdef.Wrap(errdef.StorageFailed, err, "entry %d cannot be read", at)
+		}
+		// Only these reach the state machine and move the index of the catalog.
+		if entry.Type == raft.LogCommand || entry.Type == raft.LogConfiguration {
+			return c.catalog.Wait(ctx, catalog.LogIndex(at))
+		}
+	}
+	return c.catalog.Snapshot(), nil
+}
+
+// settle waits for a future of Raft, which by itself might never end when Raft shuts down.
+func (c *Cluster) settle(ctx context.Context, future raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- future.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.lifetime.Done():
+		return raft.ErrRaftShutdown
+	}
+}
+
+// callContext bounds one call that this package makes for itself.
+func (c *Cluster) callContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(c.lifetime, c.config.Timings.Call)
+}

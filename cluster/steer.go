@@ -1,0 +1,96 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// steer is the one goroutine that bootstraps, catches up and leads. It looks again whenever gossip or the leader changes,
+// and with each Tick. It returns when the node shuts down.
+func (c *Cluster) steer() {
+	ticker := time.NewTicker(c.config.Timings.Tick)
+	defer ticker.Stop()
+	told := c.identity.current().told()
+	for {
+		changed := c.leadership.next()
+		c.step()
+		if now := c.identity.current().told(); now != told { // promised, released or adopted meanwhile
+			told = now
+			c.gossip.announce()
+		}
+		for c.lead() {
+		}
+		select {
+		case <-changed:
+		case <-c.gossip.changed:
+		case <-ticker.C:
+		case <-c.lifetime.Done():
+			return
+		}
+	}
+}
+
+// step takes this node one step nearer to being ready.
+func (c *Cluster) step() {
+	ctx, cancel := c.callContext()
+	defer cancel()
+	if c.ClusterID() == "" {
+		if err := c.seek(ctx); err != nil && c.lifetime.Err() == nil {
+			c.logger.Warn("no cluster yet", "error", err)
+		}
+	}
+	c.catchUp(ctx)
+}
+
+// Shutdown stops this node: a leader hands over first, then the node leaves gossip, then Raft stops. It does not remove
+// the node from the cluster. When ctx ends before, the rest happens without waiting for others. Further calls return what
+// the first one did.
+func (c *Cluster) Shutdown(ctx context.Context) error {
+	c.closing.once.Do(func() {
+		c.handOver(ctx)
+		c.gossip.leave()
+		c.closing.err = c.abandon()
+	})
+	return c.closing.err
+}
+
+// handOver transfers the leadership to another voter. raft can hang in a transfer that is interrupted (issue 696), so it
+// is waited for only as long as ctx and the election timeouts allow; this node is on its way out anyway.
+func (c *Cluster) handOver(ctx context.Context) {
+	others := view{self: c.Self(), servers: c.servers()}.voters() - 1
+	if c.raft.State() != raft.Leader || others < 1 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*c.config.Timings.Election)
+	defer cancel()
+	if err := c.settle(ctx, c.raft.LeadershipTransfer()); err != nil {
+		c.logger.Warn("leadership was not handed over; the others will elect a leader", "error", err)
+	}
+}
+
+// abandon stops all that runs, without a word to the others: the end of Shutdown and of a failed Open.
+func (c *Cluster) abandon() error {
+	var failures []error
+	c.end()
+	if c.gossip != nil && c.gossip.list != nil {
+		failures = append(failures, c.gossip.list.Shutdown())
+	}
+	if c.raft != nil {
+		failures = append(failures, c.raft.Shutdown().Error()) // closes the transport
+	} else if c.transport != nil {
+		failures = append(failures, c.transport.Close())
+	}
+	c.workers.Wait()
+	if c.storage != nil {
+		failures = append(failures, c.storage.close())
+	}
+	if err := errors.Join(failures...); err != nil {
+		return errdef.Wrap(errdef.Internal, err, "the node did not stop cleanly")
+	}
+	return nil
+}

@@ -1,0 +1,260 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+const (
+	// maxHandshakes bounds the connections that have not said hello yet; more wait in the kernel's queue.
+	maxHandshakes = 64
+	// acceptPause follows an accept that failed, for example for want of file descriptors.
+	acceptPause = 50 * time.Millisecond
+)
+
+// stream is raft's StreamLayer: TCP whose connections begin with the handshake. Names are resolved at each dial, so that
+// a pod that came back under another IP is found.
+type stream struct {
+	listener net.Listener
+	told     string // address that other nodes dial
+	identity *identity
+	timeout  time.Duration
+	logger   *slog.Logger
+
+	admitted chan net.Conn
+	slots    chan struct{}
+	ended    context.Context
+	end      context.CancelFunc
+
+	mutex sync.Mutex // guards open
+	open  map[*trackedConn]struct{}
+}
+
+// listenStream binds the Raft port and starts to admit connections.
+func listenStream(cfg *Config, id *identity, logger *slog.Logger) (*stream, error) {
+	listener, err := net.Listen("tcp", cfg.Listen.Raft)
+	if err != nil {
+		return nil, listenError(err, "listen.raft", cfg.Listen.Raft)
+	}
+	told, err := advertised(cfg.Advertise.Raft, listener.Addr())
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	s := &stream{
+		listener: listener, told: told, identity: id, timeout: cfg.Timings.Transport, logger: logger,
+		admitted: make(chan net.Conn), slots: make(chan struct{}, maxHandshakes), open: map[*trackedConn]struct{}{},
+	}
+	s.ended, s.end = context.WithCancel(context.Background())
+	go s.serve()
+	return s, nil
+}
+
+// listenError gives a failed listen its reason and names the setting.
+func listenError(err error, setting, address string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return errdef.Wrap(errdef.AddressInUse, err, "%s: %s is in use", setting, address).
+			WithRemedy("stop the process that uses the port, or change %s", setting)
+	}
+	return errdef.Wrap(errdef.ConfigInvalid, err, "%s: cannot listen on %s", setting, address).
+		WithRemedy("set %s to an address of this machine", setting)
+}
+
+func (s *stream) serve() {
+	for {
+		conn, err := s.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			s.logger.Error("cannot accept a raft connection", "error", err)
+			select {
+			case <-time.After(acceptPause):
+			case <-s.ended.Done():
+			}
+			continue
+		}
+		select {
+		case s.slots <- struct{}{}:
+			go s.receive(conn)
+		case <-s.ended.Done():
+			conn.Close()
+			return
+		}
+	}
+}
+
+// receive performs the handshake and hands an admitted connection to Raft.
+func (s *stream) receive(conn net.Conn) {
+	tracked := &trackedConn{Conn: conn, stream: s}
+	if !s.track(tracked) {
+		conn.Close()
+		<-s.slots
+		return
+	}
+	err := s.welcome(tracked)
+	<-s.slots
+	if err == nil {
+		select {
+		case s.admitted <- tracked:
+			return
+		case <-s.ended.Done():
+		}
+	} else if s.ended.Err() == nil {
+		s.logger.Warn("raft connection refused", "from", conn.RemoteAddr().String(), "error", err)
+	}
+	tracked.Close()
+}
+
+func (s *stream) welcome(conn net.Conn) error {
+	if err := conn.SetDeadline(time.Now().Add(s.timeout)); err != nil {
+		return err
+	}
+	greeting, err := readHello(conn)
+	if err != nil {
+		return err
+	}
+	reply, refusal := s.identity.admit(greeting)
+	if err := errors.Join(refusal, reply.write(conn)); err != nil {
+		return err
+	}
+	return conn.SetDeadline(time.Time{})
+}
+
+// Accept implements net.Listener.
+func (s *stream) Accept() (net.Conn, error) {
+	select {
+	case conn := <-s.admitted:
+		return conn, nil
+	case <-s.ended.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener: it ends the connections too, so that a node that stops is seen to stop.
+func (s *stream) Close() error {
+	s.end()
+	err := s.listener.Close()
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	for conn := range s.open {
+		conn.Conn.Close()
+	}
+	return err
+}
+
+// Addr implements net.Listener. It returns the advertised address: Raft tells it to the others.
+func (s *stream) Addr() net.Addr { return tcpAddress(s.told) }
+
+type tcpAddress string
+
+func (a tcpAddress) Network() string { return "tcp" }
+func (a tcpAddress) String() string  { return string(a) }
+
+// addressed joins the node that is meant to its address, which is all that raft passes on to Dial. It keeps the pooled
+// connections of two ids at one address apart as well.
+func addressed(id raft.ServerID, at raft.ServerAddress) raft.ServerAddress {
+	return raft.ServerAddress(id) + "@" + at
+}
+
+// Dial implements raft.StreamLayer for an address made by addressed.
+func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	id, at, ok := strings.Cut(string(address), "@")
+	if !ok {
+		return nil, errdef.New(errdef.Internal, "raft dials %q without saying whom", address)
+	}
+	conn, reply, err := s.call(catalog.NodeID(id), at, timeout)
+	if err != nil {
+		return nil, err
+	}
+	if reply.Verdict != admitted {
+		conn.Close()
+		return nil, refusal(reply, catalog.NodeID(id), at)
+	}
+	return conn, nil
+}
+
+func refusal(reply answer, meant catalog.NodeID, at string) error {
+	switch reply.Verdict {
+	case otherCluster:
+		return errdef.New(errdef.ClusterMismatch, "node %s at %s belongs to cluster %s", reply.Node, at, reply.Cluster).
+			WithRemedy("give every cluster addresses of its own; empty the data directory of a node that is to change its cluster")
+	case otherNode:
+		return errdef.New(errdef.ClusterMismatch, "node %s listens at %s, where node %s was", reply.Node, at, meant)
+	default:
+		return errdef.New(errdef.StorageFailed, "node %s at %s cannot write its node.json", reply.Node, at)
+	}
+}
+
+// occupant asks which node listens at a Raft address, under the assumption that it is the meant one.
+func (s *stream) occupant(meant catalog.NodeID, at string) (answer, error) {
+	conn, reply, err := s.call(meant, at, s.timeout)
+	if err != nil {
+		return answer{}, err
+	}
+	conn.Close()
+	return reply, nil
+}
+
+// call dials, says hello and returns the answer, whatever it is.
+func (s *stream) call(target catalog.NodeID, at string, timeout time.Duration) (net.Conn, answer, error) {
+	conn, err := (&net.Dialer{Timeout: timeout}).DialContext(s.ended, "tcp", at)
+	if err != nil {
+		return nil, answer{}, errdef.Wrap(errdef.Unavailable, err, "cannot dial node %s", target)
+	}
+	self := s.identity.current()
+	reply, err := exchange(conn, hello{Cluster: self.ClusterID, Target: target, Source: self.ID}, timeout)
+	if err != nil {
+		conn.Close()
+		return nil, answer{}, errdef.Wrap(errdef.Unavailable, err, "handshake with node %s at %s", target, at)
+	}
+	return conn, reply, nil
+}
+
+func exchange(conn net.Conn, greeting hello, timeout time.Duration) (answer, error) {
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return answer{}, err
+	}
+	if err := greeting.write(conn); err != nil {
+		return answer{}, err
+	}
+	reply, err := readAnswer(conn)
+	if err != nil {
+		return answer{}, err
+	}
+	return reply, conn.SetDeadline(time.Time{})
+}
+
+// track remembers an accepted connection, unless the stream is closed.
+func (s *stream) track(conn *trackedConn) bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.ended.Err() != nil {
+		return false
+	}
+	s.open[conn] = struct{}{}
+	return true
+}
+
+// trackedConn is an accepted connection that the stream can end.
+type trackedConn struct {
+	net.Conn
+	stream *stream
+}
+
+func (c *trackedConn) Close() error {
+	c.stream.mutex.Lock()
+	delete(c.stream.open, c)
+	c.stream.mutex.Unlock()
+	return c.Conn.Close()
+}

@@ -1,0 +1,89 @@
+package cluster
+
+import (
+	"io"
+	"log/slog"
+
+	"github.com/hashicorp/raft"
+)
+
+// pooledConnections are kept open to each peer.
+const pooledConnections = 3
+
+// transport is raft's network transport with two changes.
+//
+// Heartbeats take the normal queue: raft v1.8.0 would handle them beside its main goroutine and race it, and after a
+// partition logs can diverge (hashicorp/raft issue 695). SetHeartbeatHandler therefore does nothing.
+//
+// Every connection names the node it is meant for (see addressed).
+type transport struct {
+	*raft.NetworkTransport
+	stream *stream
+}
+
+// raft looks these up by type assertion; without WithPreVote it would silently hold elections without pre-votes.
+var (
+	_ raft.Transport   = (*transport)(nil)
+	_ raft.WithPreVote = (*transport)(nil)
+	_ raft.WithClose   = (*transport)(nil)
+)
+
+// openTransport binds the Raft port and writes the addresses that were bound back to cfg.
+func openTransport(cfg *Config, id *identity, logger *slog.Logger) (*transport, error) {
+	s, err := listenStream(cfg, id, logger)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Listen.Raft, cfg.Advertise.Raft = s.listener.Addr().String(), s.told
+	return newTransport(s, logger), nil
+}
+
+func newTransport(s *stream, logger *slog.Logger) *transport {
+	return &transport{stream: s, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: s, MaxPool: pooledConnections, Timeout: s.timeout, Logger: newHCLogger(logger, "raft-net"),
+	})}
+}
+
+// SetHeartbeatHandler does nothing, on purpose.
+func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// AppendEntriesPipeline implements raft.Transport.
+func (t *transport) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddress) (raft.AppendPipeline, error) {
+	return t.NetworkTransport.AppendEntriesPipeline(id, addressed(id, at))
+}
+
+// AppendEntries implements raft.Transport.
+func (t *transport) AppendEntries(id raft.ServerID, at raft.ServerAddress, args *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse) error {
+	return t.NetworkTransport.AppendEntries(id, addressed(id, at), args, resp)
+}
+
+// RequestVote implements raft.Transport.
+func (t *transport) RequestVote(id raft.ServerID, at raft.ServerAddress, args *raft.RequestVoteRequest,
+	resp *raft.RequestVoteResponse) error {
+	return t.NetworkTransport.RequestVote(id, addressed(id, at), args, resp)
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *transport) RequestPreVote(id raft.ServerID, at raft.ServerAddress, args *raft.RequestPreVoteRequest,
+	resp *raft.RequestPreVoteResponse) error {
+	return t.NetworkTransport.RequestPreVote(id, addressed(id, at), args, resp)
+}
+
+// InstallSnapshot implements raft.Transport.
+func (t *transport) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, args *raft.InstallSnapshotRequest,
+	resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	return t.NetworkTransport.InstallSnapshot(id, addressed(id, at), args, resp, data)
+}
+
+// TimeoutNow implements raft.Transport.
+func (t *transport) TimeoutNow(id raft.ServerID, at raft.ServerAddress, args *raft.TimeoutNowRequest,
+	resp *raft.TimeoutNowResponse) error {
+	return t.NetworkTransport.TimeoutNow(id, addressed(id, at), args, resp)
+}
+
+// Close implements raft.WithClose. It may be called more than once.
+func (t *transport) Close() error {
+	t.CloseStreams()
+	return t.NetworkTransport.Close()
+}
