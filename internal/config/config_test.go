@@ -111,7 +111,7 @@ func TestPrecedence(t *testing.T) {
 
 func TestWrongFile(t *testing.T) {
 	tests := []struct{ name, file, want string }{
-		{"unknown key", "name: a\nlisten:\n  registy: :1\n", `config.yaml:3: unknown key "listen.registy" (did you mean listen.registry?)`},
+		{"unknown key", "name: a\nlisten:\n  registri: :1\n", `config.yaml:3: unknown key "listen.registri" (did you mean listen.registry?)`},
 		{"wrong section", "grpc: :1\n", `config.yaml:1: unknown key "grpc" (did you mean listen.grpc?)`},
 		{"far from everything", "zzzzzzzzzz: 1\n", `unknown key "zzzzzzzzzz" (known are name, data-dir`},
 		{"unknown key of an upstream", "upstreams:\n- name: a\n  ulr: http://a\n", `config.yaml:3: unknown key "upstreams.ulr" (did you mean url?)`},
