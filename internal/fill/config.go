@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ocistern/ocistern/blobstore"
 	"github.com/ocistern/ocistern/fsm/catalog"
 )
 
@@ -52,6 +53,7 @@ type Timings struct {
 // FillerConfig is what a Filler needs. All fields without a stated default are required.
 type FillerConfig struct {
 	Catalog  *catalog.Catalog
+	Store    *blobstore.Store
 	Proposer Proposer
 	Holders  Holders
 	Self     catalog.NodeID

@@ -2,37 +2,122 @@ package fill
 
 import (
 	"context"
+	"time"
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/reference"
 )
 
 // Filler asks upstreams on behalf of the whole cluster, for the keys that this node owns. It is safe for concurrent use.
 type Filler struct {
-	config FillerConfig
+	FillerConfig
+	upstreams map[string]*upstream
+	refreshes *flights[Key, catalog.LogIndex]
+	contents  *flights[ContentKey, *arrival]
+	proofs    *proofs
 }
 
 // NewFiller returns a Filler, or an error of reason CONFIG_INVALID when an upstream is not well configured.
 func NewFiller(config FillerConfig) (*Filler, error) {
-	return &Filler{config: config}, nil
+	if config.ManifestBytes == 0 {
+		config.ManifestBytes = DefaultManifestBytes
+	}
+	config.Timings = config.Timings.withDefaults()
+	f := &Filler{
+		FillerConfig: config, upstreams: map[string]*upstream{}, proofs: newProofs(),
+		refreshes: newFlights[Key, catalog.LogIndex](), contents: newFlights[ContentKey, *arrival](),
+	}
+	for _, given := range config.Upstreams {
+		u, err := newUpstream(given, config)
+		if err != nil {
+			return nil, err
+		}
+		if _, twice := f.upstreams[u.name]; twice {
+			return nil, errdef.New(errdef.ConfigInvalid, "upstream %s is configured twice", u.name)
+		}
+		f.upstreams[u.name] = u
+	}
+	return f, nil
 }
 
-// Refresh asks the upstream for a tag or a referrers list, once for all callers, publishes the answer and returns the
-// catalog index at which it can be read on this node. seen is the index at which the caller found the fact missing or
-// no longer fresh; when this node's catalog is newer and has it fresh, the upstream is not asked.
-//
-// It fails with NOT_FOUND only after a definite 404, which is recorded; with an UPSTREAM_* reason when the upstream
-// could not be asked or gave no valid answer; with NO_QUORUM when the answer could not be published.
-func (f *Filler) Refresh(_ context.Context, key Key, _ catalog.LogIndex) (catalog.LogIndex, error) {
-	return 0, errdef.New(errdef.Unsupported, "refresh of %v", key)
+func (t Timings) withDefaults() Timings {
+	orDefault := func(given, byDefault time.Duration) time.Duration {
+		if given == 0 {
+			return byDefault
+		}
+		return given
+	}
+	return Timings{
+		Metadata: orDefault(t.Metadata, 20*time.Second),
+		Stall:    orDefault(t.Stall, 20*time.Second),
+		Publish:  orDefault(t.Publish, 10*time.Second),
+	}
 }
 
-// Fetch opens content from an offset: from this node's disk when the repository has a link to it, else from a holder,
-// else from the upstream, once for all callers. The stream follows the bytes as they arrive. What arrived is made
-// durable and published even when all callers have left.
-func (f *Filler) Fetch(_ context.Context, key ContentKey, _ int64) (*Stream, error) {
-	return nil, errdef.New(errdef.Unsupported, "fetch of %v", key)
+// Close stops all flights and waits for them. Later calls fail with UNAVAILABLE.
+func (f *Filler) Close() {
+	f.refreshes.close()
+	f.contents.close()
+	for _, u := range f.upstreams {
+		u.client.auth.Client.CloseIdleConnections()
+	}
 }
 
-// Close stops all flights and waits for them.
-func (f *Filler) Close() {}
+// Mirrors tells whether a repository mirrors a configured upstream.
+func (f *Filler) Mirrors(repository reference.Repository) bool {
+	_, _, err := f.upstreamOf(repository)
+	return err == nil
+}
+
+// upstreamOf returns the upstream that a repository mirrors, and the repository's name there.
+func (f *Filler) upstreamOf(repository reference.Repository) (*upstream, string, error) {
+	host, path := repository.UpstreamHost()
+	u, ok := f.upstreams[host]
+	switch {
+	case !ok:
+		return nil, "", errdef.New(errdef.UpstreamUnknown, "%s is not a configured upstream", host).
+			WithRemedy("add it to the upstreams of every node")
+	case path == "":
+		return nil, "", errdef.New(errdef.NameInvalid, "%q names an upstream and no repository", repository)
+	}
+	return u, path, nil
+}
+
+// publish submits a command and waits until it is applied on this node too, so that the next look at the catalog finds it.
+func (f *Filler) publish(life context.Context, command catalog.Command) (catalog.LogIndex, error) {
+	ctx, cancel := context.WithTimeout(life, f.Timings.Publish)
+	defer cancel()
+	index, err := f.Proposer.Apply(ctx, command)
+	if err == nil {
+		_, err = f.Catalog.Wait(ctx, index)
+	}
+	switch reason := errdef.ReasonOf(err); reason {
+	case errdef.Deadline, errdef.Canceled: // ours, not the caller's
+		return 0, errdef.Wrap(errdef.OutcomeUnknown, err, "the answer of the upstream was not published in time")
+	}
+	return index, err
+}
+
+// absence returns the command that records a definite 404.
+func (f *Filler) absence(
+	tenant reference.Tenant, repository reference.Repository, kind catalog.AbsenceKind, ref string, observed time.Time,
+) catalog.RecordAbsence {
+	until := observed.Add(f.Policy.AbsentFor)
+	return catalog.RecordAbsence{Tenant: tenant, Repository: repository, Absences: []catalog.Absence{{
+		Kind: kind, Reference: ref,
+		Freshness: catalog.Freshness{Observed: observed, FreshUntil: until, StaleUntil: until},
+	}}}
+}
+
+// absent returns an error of reason NOT_FOUND when a recorded absence is still believed.
+func (f *Filler) absent(
+	snapshot *catalog.Snapshot, tenant reference.Tenant, repository reference.Repository, kind catalog.AbsenceKind, ref string,
+) error {
+	known, ok := snapshot.Absence(tenant, repository, kind, ref)
+	if !ok || !f.Clock().Before(known.Freshness.FreshUntil) {
+		return nil
+	}
+	return errdef.New(errdef.NotFound, "the upstream of %s had no %s at %s", repository, ref,
+		known.Freshness.Observed.UTC().Format(time.RFC3339))
+}

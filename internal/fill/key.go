@@ -31,6 +31,9 @@ type Key struct {
 	Reference  string // tag, or digest of the subject
 }
 
+// subject returns whose referrers a key of KindReferrers names.
+func (k Key) subject() digest.Digest { return digest.Digest(k.Reference) }
+
 // ContentKind tells how an upstream serves content: manifests and blobs have different endpoints.
 type ContentKind uint8
 

@@ -1,0 +1,202 @@
+package fill
+
+import (
+	"context"
+	"io"
+	"slices"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// Fetch opens content at an offset: from this node's disk when the repository has a link to it, else from a holder, else
+// from the upstream, once for all callers. The stream follows the bytes as they arrive, its last ones come when the whole
+// was verified, and it ends with ctx. What arrives is made durable and published even when all callers have left.
+//
+// Content that this node holds for another repository is asked for at the upstream all the same: only the upstream can
+// say that this repository has it (guarantee G8).
+//
+// It fails as Refresh does, but for what cannot be published: verified content is answered without a quorum.
+func (f *Filler) Fetch(ctx context.Context, key ContentKey, offset int64) (*Stream, error) {
+	u, path, err := f.upstreamOf(key.Repository)
+	if err != nil {
+		return nil, err
+	}
+	found := f.linked(f.Catalog.Snapshot(), key)
+	avoided := found != nil
+	if found == nil {
+		found, avoided, err = f.contents.join(ctx, key, func(life context.Context, announce func(*arrival)) (*arrival, error) {
+			in := &intake{store: f.Store, announce: announce}
+			flight := &contentFlight{Filler: f, intake: in, key: key, upstream: u, path: path}
+			return flight.run(life)
+		})
+	}
+	if avoided {
+		f.Observer.Avoided(u.name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return found.stream(ctx, offset)
+}
+
+// linked opens content that is on this node's disk and that the repository may read; nil when it must be fetched.
+func (f *Filler) linked(snapshot *catalog.Snapshot, key ContentKey) *arrival {
+	desc, ok := key.link(snapshot)
+	if !ok {
+		return nil
+	}
+	return held(f.Store, desc)
+}
+
+// link tells whether the repository is known to have the content. A manifest must be known as one.
+func (k ContentKey) link(snapshot *catalog.Snapshot) (ocispec.Descriptor, bool) {
+	desc, ok := snapshot.Link(k.Tenant, k.Repository, k.Digest)
+	if ok && k.Kind == ContentManifest {
+		_, ok = shapeOf(desc.MediaType)
+	}
+	return desc, ok
+}
+
+// holders returns the other nodes that have content which the repository may read, and its descriptor.
+func (k ContentKey) holders(snapshot *catalog.Snapshot, self catalog.NodeID) (ocispec.Descriptor, []catalog.NodeID) {
+	desc, ok := k.link(snapshot)
+	if !ok {
+		return desc, nil
+	}
+	blob, _ := snapshot.Blob(k.Digest)
+	return desc, slices.DeleteFunc(slices.Clone(blob.Holders), func(node catalog.NodeID) bool { return node == self })
+}
+
+func (k ContentKey) absenceKind() catalog.AbsenceKind {
+	if k.Kind == ContentManifest {
+		return catalog.AbsentManifest
+	}
+	return catalog.AbsentBlob
+}
+
+// contentFlight is one flight for content on its owner.
+type contentFlight struct {
+	*Filler
+	*intake
+	key      ContentKey
+	upstream *upstream
+	path     string
+}
+
+// run fetches, verifies, makes durable and publishes. An error after the content was announced reaches those who read
+// along through the ingest; one after it was verified harms no caller and goes to the log.
+func (c *contentFlight) run(life context.Context) (*arrival, error) {
+	snapshot := c.Catalog.Snapshot()
+	if found := c.linked(snapshot, c.key); found != nil {
+		return found, nil // the flight before has just ended
+	}
+	err := c.absent(snapshot, c.key.Tenant, c.key.Repository, c.key.absenceKind(), c.key.Digest.String())
+	if err != nil {
+		return nil, err
+	}
+	if proof, ok := c.proofs.get(c.key); ok {
+		if found := held(c.Store, proof.Blobs[0]); found != nil {
+			c.announce(found)
+			c.publishContent(life, proof)
+			return nil, nil
+		}
+	}
+	command, err := c.receive(life, snapshot)
+	if err != nil {
+		c.abort(err)
+		return nil, err
+	}
+	if err := c.Persist(); err != nil {
+		c.Logger.Error("fetched content is not durable", "digest", c.key.Digest, "repository", c.key.Repository, "error", err)
+		return nil, nil
+	}
+	c.publishContent(life, command)
+	return nil, nil
+}
+
+// receive takes the content in and verifies it. It returns the command that publishes it.
+func (c *contentFlight) receive(life context.Context, snapshot *catalog.Snapshot) (catalog.Publish, error) {
+	observed := c.Clock()
+	desc, nodes := c.key.holders(snapshot, c.Self)
+	if len(nodes) > 0 {
+		err := c.fromHolders(life, c.Holders, desc, nodes)
+		if err == nil {
+			return c.published(c.key.Tenant, c.key.Repository, desc, observed), nil
+		}
+		c.Logger.Warn("no holder could give content", "digest", c.key.Digest, "repository", c.key.Repository, "error", err)
+	}
+	command, err := c.fromUpstream(life, observed)
+	if errdef.ReasonOf(err) == errdef.NotFound {
+		absence := c.absence(c.key.Tenant, c.key.Repository, c.key.absenceKind(), c.key.Digest.String(), observed)
+		if _, failed := c.publish(life, absence); failed != nil {
+			c.Logger.Warn("an absence is not recorded", "digest", c.key.Digest, "repository", c.key.Repository, "error", failed)
+		}
+	}
+	return command, err
+}
+
+func (c *contentFlight) fromUpstream(life context.Context, observed time.Time) (catalog.Publish, error) {
+	if c.key.Kind == ContentBlob {
+		desc, err := c.blob(life)
+		return c.published(c.key.Tenant, c.key.Repository, desc, observed), err
+	}
+	ctx, cancel := context.WithTimeout(life, c.Timings.Metadata)
+	defer cancel()
+	desc, body, err := c.upstream.manifest(ctx, c.path, c.key.Digest.String())
+	if err != nil {
+		return catalog.Publish{}, err
+	}
+	manifest, err := parseManifest(desc, body)
+	if err != nil {
+		return catalog.Publish{}, errdef.Wrap(errdef.ReasonOf(err), err, "upstream %s, %s", c.upstream.name, c.path)
+	}
+	if err := c.begin(desc); err != nil {
+		return catalog.Publish{}, err
+	}
+	if _, err := c.Write(body[min(c.written(), desc.Size):]); err != nil {
+		return catalog.Publish{}, err
+	}
+	command := c.published(c.key.Tenant, c.key.Repository, desc, observed)
+	command.Manifests = []catalog.Manifest{manifest}
+	return command, c.verify()
+}
+
+// blob takes in a blob from the upstream. What holders gave before they failed is not written twice.
+func (c *contentFlight) blob(life context.Context) (ocispec.Descriptor, error) {
+	object := "blob " + c.path + " " + c.key.Digest.String()
+	stalled := errdef.New(errdef.UpstreamTimeout, "upstream %s, %s: no progress for %s", c.upstream.name, object, c.Timings.Stall)
+	ctx, progress := watch(life, c.Timings.Stall, stalled)
+	defer progress.stop()
+	desc, body, err := c.upstream.blob(ctx, c.path, c.key.Digest)
+	if err != nil {
+		return desc, progress.explain(ctx, err)
+	}
+	defer body.Close()
+	desc.MediaType = "" // an upstream serves all blobs as application/octet-stream; manifests tell what they are
+	if err := c.begin(desc); err != nil {
+		return desc, err
+	}
+	err = progress.copy(ctx, io.Discard, io.LimitReader(body, c.written()))
+	if err == nil {
+		err = progress.copy(ctx, c, body)
+	}
+	if err != nil {
+		return desc, c.upstream.failure(networkFailure(err), object)
+	}
+	return desc, c.verify()
+}
+
+// publishContent publishes content that was answered already. Without a quorum the proof is kept, so that the next
+// request publishes it without asking the upstream again.
+func (c *contentFlight) publishContent(life context.Context, command catalog.Publish) {
+	if _, err := c.publish(life, command); err != nil {
+		c.proofs.put(c.key, command)
+		c.Logger.Warn("fetched content is not published", "digest", c.key.Digest, "repository", c.key.Repository, "error", err)
+		return
+	}
+	c.proofs.remove(c.key)
+}

@@ -1,0 +1,140 @@
+package fill
+
+import (
+	"context"
+	"io"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocistern/ocistern/blobstore"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// arrival is content that all callers of a flight may read: on this node's disk, or on its way there.
+type arrival struct {
+	descriptor ocispec.Descriptor
+	open       func(ctx context.Context, offset int64) (io.ReadCloser, error)
+}
+
+// stream opens the content at an offset. While it is arriving, a reader waits for bytes until ctx ends.
+func (a *arrival) stream(ctx context.Context, offset int64) (*Stream, error) {
+	if size := a.descriptor.Size; offset < 0 || offset > size {
+		return nil, errdef.New(errdef.RangeInvalid, "offset %d is outside of %s, which has %d bytes",
+			offset, a.descriptor.Digest, size)
+	}
+	content, err := a.open(ctx, offset)
+	if err != nil {
+		return nil, err
+	}
+	return &Stream{ReadCloser: content, Descriptor: a.descriptor}, nil
+}
+
+// boundReader follows an ingest until its context ends.
+type boundReader struct {
+	io.ReadCloser
+	ctx  context.Context
+	stop func() bool
+}
+
+func bind(ctx context.Context, reader io.ReadCloser) *boundReader {
+	stop := context.AfterFunc(ctx, func() { _ = reader.Close() }) // wakes a waiting Read
+	return &boundReader{ReadCloser: reader, ctx: ctx, stop: stop}
+}
+
+// Read implements io.Reader.
+func (r *boundReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && r.ctx.Err() != nil {
+		err = errdef.Wrap(errdef.ReasonOf(r.ctx.Err()), r.ctx.Err(), "waiting for content")
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (r *boundReader) Close() error {
+	if r.stop() {
+		return r.ReadCloser.Close()
+	}
+	return nil // the end of the context closed it
+}
+
+// held opens content of this node's disk; nil when there is none.
+func held(store *blobstore.Store, desc ocispec.Descriptor) *arrival {
+	first, err := store.Open(desc.Digest)
+	if err != nil {
+		return nil // missing, or rotten and in quarantine by now: it will be fetched
+	}
+	desc.Size = first.Size()
+	_ = first.Close() // nothing was read
+	return &arrival{descriptor: desc, open: func(_ context.Context, offset int64) (io.ReadCloser, error) {
+		content, err := store.Open(desc.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := content.Seek(offset, io.SeekStart); err != nil {
+			_ = content.Close() // the first error says more
+			return nil, errdef.Wrap(errdef.StorageFailed, err, "cannot read %s", desc.Digest)
+		}
+		return content, nil
+	}}
+}
+
+// intake takes content in from one source after another, and announces it as early as is sensible. One goroutine uses it.
+type intake struct {
+	*blobstore.Ingest // nil before begin
+	store             *blobstore.Store
+	announce          func(*arrival)
+	announced         bool
+}
+
+// begin starts the ingest, unless an earlier source has. Large content is announced at once, so that callers read along;
+// small content when it is verified, so that a source that fails or lies costs the callers nothing.
+func (i *intake) begin(desc ocispec.Descriptor) error {
+	if i.Ingest != nil {
+		return nil
+	}
+	in, err := i.store.Begin(desc)
+	if err != nil {
+		return err
+	}
+	i.Ingest = in
+	if desc.Size > blobstore.SmallBytes {
+		i.tell()
+	}
+	return nil
+}
+
+func (i *intake) tell() {
+	if i.announced {
+		return
+	}
+	i.announced = true
+	in := i.Ingest
+	i.announce(&arrival{descriptor: in.Descriptor(), open: func(ctx context.Context, offset int64) (io.ReadCloser, error) {
+		return bind(ctx, in.Reader(offset)), nil
+	}})
+}
+
+// verify ends the writing and announces what was not announced yet.
+func (i *intake) verify() error {
+	if err := i.Ingest.Verify(); err != nil {
+		return err
+	}
+	i.tell()
+	return nil
+}
+
+// written returns how many bytes have arrived: where the next source goes on.
+func (i *intake) written() int64 {
+	if i.Ingest == nil {
+		return 0
+	}
+	return i.Written()
+}
+
+// abort gives up what is not persisted. Callers that read along get the cause.
+func (i *intake) abort(cause error) {
+	if i.Ingest != nil {
+		i.Ingest.Abort(cause)
+	}
+}

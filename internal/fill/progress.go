@@ -1,0 +1,56 @@
+package fill
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+)
+
+// progress cancels a context when nothing was read for a while. Time-outs for content are of this kind: a total one
+// would be too short for a large layer or too long for a dead connection.
+type progress struct {
+	limit  time.Duration
+	timer  *time.Timer
+	cancel context.CancelCauseFunc
+}
+
+// watch returns a context that ends with cause when the limit passes without progress. The caller stops the watch.
+func watch(life context.Context, limit time.Duration, cause error) (context.Context, *progress) {
+	ctx, cancel := context.WithCancelCause(life)
+	return ctx, &progress{limit: limit, cancel: cancel, timer: time.AfterFunc(limit, func() { cancel(cause) })}
+}
+
+func (p *progress) stop() {
+	p.timer.Stop()
+	p.cancel(context.Canceled)
+}
+
+// copy writes what body has into the ingest, and counts every read as progress. Where the context ended for want of it,
+// the cause is the error.
+func (p *progress) copy(ctx context.Context, in io.Writer, body io.Reader) error {
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := body.Read(buffer)
+		if n > 0 {
+			p.timer.Reset(p.limit)
+			if _, err := in.Write(buffer[:n]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return p.explain(ctx, err)
+		}
+	}
+}
+
+// explain returns the cause of the watch when that is why err happened.
+func (p *progress) explain(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}

@@ -1,0 +1,174 @@
+package fill
+
+import (
+	"context"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/reference"
+)
+
+// Refresh asks the upstream for a tag or a referrers list, once for all callers, publishes the answer and returns the
+// catalog index at which it can be read. seen is the index at which the caller found the fact missing or no longer fresh:
+// when this node's catalog is newer and has it fresh, the upstream is not asked.
+//
+// It fails with NOT_FOUND only after a definite 404, which is recorded; with an UPSTREAM_* reason, MANIFEST_TOO_LARGE,
+// MANIFEST_INVALID, MEDIA_TYPE_INVALID or DIGEST_MISMATCH when the upstream gave no valid answer, which records nothing;
+// with NO_QUORUM or OUTCOME_UNKNOWN when the answer could not be published, since a tag must mean the same on all nodes.
+func (f *Filler) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (catalog.LogIndex, error) {
+	u, path, err := f.upstreamOf(key.Repository)
+	if err != nil {
+		return 0, err
+	}
+	ask, err := f.asks(key)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := f.Catalog.Wait(ctx, seen); err != nil {
+		return 0, err // this node lags behind the caller
+	}
+	for {
+		index, joined, err := f.refreshes.join(ctx, key, func(life context.Context, _ func(catalog.LogIndex)) (catalog.LogIndex, error) {
+			if index, err := f.fresh(key, seen); index > 0 || err != nil {
+				f.Observer.Avoided(u.name)
+				return index, err
+			}
+			return ask(life, u, path)
+		})
+		if joined {
+			f.Observer.Avoided(u.name)
+		}
+		if joined && err == nil && index <= seen {
+			continue // the flight only looked into a catalog that this caller has seen already
+		}
+		return index, err
+	}
+}
+
+// ask is how one kind of key asks its upstream and publishes the answer.
+type ask func(life context.Context, u *upstream, path string) (catalog.LogIndex, error)
+
+func (f *Filler) asks(key Key) (ask, error) {
+	switch key.Kind {
+	case KindTag:
+		tag, err := reference.ParseTag(key.Reference)
+		return func(life context.Context, u *upstream, path string) (catalog.LogIndex, error) {
+			return f.refreshTag(life, u, path, key, tag)
+		}, err
+	case KindReferrers:
+		_, err := reference.ParseDigest(key.Reference)
+		return func(life context.Context, u *upstream, path string) (catalog.LogIndex, error) {
+			return f.refreshReferrers(life, u, path, key)
+		}, err
+	}
+	return nil, errdef.New(errdef.Internal, "a key of kind %d cannot be refreshed", key.Kind)
+}
+
+// fresh looks for a fresh answer in a catalog that is newer than seen. It returns 0 and no error when there is none.
+func (f *Filler) fresh(key Key, seen catalog.LogIndex) (catalog.LogIndex, error) {
+	snapshot := f.Catalog.Snapshot()
+	if snapshot.Index() <= seen {
+		return 0, nil
+	}
+	var freshness catalog.Freshness
+	pushed := false
+	switch key.Kind {
+	case KindTag:
+		tag, _ := snapshot.Tag(key.Tenant, key.Repository, reference.Tag(key.Reference))
+		freshness, pushed = tag.Freshness, tag.Source == catalog.SourcePushed
+		if err := f.absent(snapshot, key.Tenant, key.Repository, catalog.AbsentTag, key.Reference); err != nil {
+			return 0, err
+		}
+	case KindReferrers:
+		list, _ := snapshot.Referrers(key.Tenant, key.Repository, key.subject())
+		freshness = list.Freshness
+	}
+	if pushed || f.Clock().Before(freshness.FreshUntil) {
+		return snapshot.Index(), nil
+	}
+	return 0, nil
+}
+
+func (f *Filler) refreshTag(
+	life context.Context, u *upstream, path string, key Key, tag reference.Tag,
+) (catalog.LogIndex, error) {
+	observed := f.Clock() // before asking: the answer is at least as new
+	ctx, cancel := context.WithTimeout(life, f.Timings.Metadata)
+	defer cancel()
+	desc, body, err := u.manifest(ctx, path, string(tag))
+	if errdef.ReasonOf(err) == errdef.NotFound {
+		absence := f.absence(key.Tenant, key.Repository, catalog.AbsentTag, key.Reference, observed)
+		if _, failed := f.publish(life, absence); failed != nil {
+			return 0, errdef.Wrap(errdef.ReasonOf(failed), failed, "cannot record that upstream %s has no tag %s", u.name, tag)
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	manifest, err := parseManifest(desc, body)
+	if err != nil {
+		return 0, errdef.Wrap(errdef.ReasonOf(err), err, "upstream %s, tag %s", u.name, tag)
+	}
+	if err := f.keep(desc, body); err != nil {
+		return 0, err
+	}
+	command := f.published(key.Tenant, key.Repository, desc, observed)
+	command.Manifests = []catalog.Manifest{manifest}
+	command.Tags = []catalog.TagUpdate{{
+		Name: tag, Descriptor: desc, Freshness: f.freshness(observed, f.Policy.FreshFor),
+	}}
+	return f.publish(life, command)
+}
+
+// keep makes a verified manifest durable on this node.
+func (f *Filler) keep(desc ocispec.Descriptor, body []byte) error {
+	if _, ok := f.Store.Stat(desc.Digest); ok {
+		return nil // its tag was asked for before
+	}
+	in, err := f.Store.Begin(desc)
+	if err != nil {
+		return err
+	}
+	defer in.Abort(nil)
+	if _, err := in.Write(body); err != nil {
+		return err
+	}
+	if err := in.Verify(); err != nil {
+		return err
+	}
+	return in.Persist()
+}
+
+func (f *Filler) refreshReferrers(life context.Context, u *upstream, path string, key Key) (catalog.LogIndex, error) {
+	observed := f.Clock()
+	ctx, cancel := context.WithTimeout(life, f.Timings.Metadata)
+	defer cancel()
+	list, err := u.referrers(ctx, path, key.subject())
+	if err != nil {
+		return 0, err
+	}
+	return f.publish(life, catalog.Publish{
+		Tenant: key.Tenant, Repository: key.Repository, Source: catalog.SourceUpstream, Time: observed, Holder: f.Self,
+		Referrers: []catalog.Referrers{{
+			Subject: key.subject(), Descriptors: list, Freshness: f.freshness(observed, f.Policy.ReferrersFreshFor),
+		}},
+	})
+}
+
+// published returns the command that publishes content which is durable on this node.
+func (f *Filler) published(
+	tenant reference.Tenant, repository reference.Repository, desc ocispec.Descriptor, observed time.Time,
+) catalog.Publish {
+	return catalog.Publish{
+		Tenant: tenant, Repository: repository, Source: catalog.SourceUpstream, Time: observed, Holder: f.Self,
+		Blobs: []ocispec.Descriptor{desc},
+	}
+}
+
+func (f *Filler) freshness(observed time.Time, freshFor time.Duration) catalog.Freshness {
+	until := observed.Add(freshFor)
+	return catalog.Freshness{Observed: observed, FreshUntil: until, StaleUntil: until.Add(f.Policy.StaleFor)}
+}
