@@ -31,8 +31,11 @@ func (c *Client) call(ctx context.Context, do func(context.Context, registryv1.R
 func (c *Client) failover(ctx context.Context, try func(i int, patience time.Duration) error) error {
 	var telling error
 	for pass := range passes {
-		if pass > 0 && !pause(ctx, passPause<<(pass-1)) {
-			return ended(ctx, telling)
+		if pass > 0 {
+			c.pool.reconnect()
+			if !pause(ctx, passPause<<(pass-1)) {
+				return ended(ctx, telling)
+			}
 		}
 		err, final := c.pass(ctx, try)
 		if err == nil || final {

@@ -68,3 +68,11 @@ func (p *pool) failed(i int, now time.Time) time.Duration {
 	h.asideUntil = now.Add(aside)
 	return aside
 }
+
+// reconnect makes connections that wait for their next attempt make it now: with nobody left to ask, a node that has
+// come back meanwhile should be noticed.
+func (p *pool) reconnect() {
+	for _, node := range p.endpoints {
+		node.conn.ResetConnectBackoff()
+	}
+}

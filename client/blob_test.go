@@ -1,0 +1,162 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/ocistern/ocistern/client"
+	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/testnode"
+)
+
+func TestLargeBlobIsStreamed(t *testing.T) {
+	f := newFixture(t, 1)
+	_, repository := f.open(t)
+	blob, err := repository.Fetch(t.Context(), f.layerDescriptor())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := iotest.TestReader(blob, f.layer); err != nil {
+		t.Error(err)
+	}
+	if err := blob.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Every node dies after some bytes; the body goes on at the next one, from the byte reached.
+func TestBlobResumesElsewhere(t *testing.T) {
+	for name, harm := range map[string]testnode.Intercept{
+		"dies":   dyingAfter(5 * testnode.ChunkBytes),
+		"stalls": stallingAfter(5 * testnode.ChunkBytes),
+	} {
+		f := newFixture(t, 3)
+		f.each(func(n *testnode.Node) { n.Intercept(harm) })
+		_, repository := f.open(t, client.WithAttemptTimeout(200*time.Millisecond))
+		blob, err := repository.Fetch(t.Context(), f.layerDescriptor())
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		mustRead(t, blob, f.layer)
+		if calls := f.calls("FetchBlob"); calls != 5 {
+			t.Errorf("%s: %d streams for 20 chunks and a rest, 5 at most from each node; want 5", name, calls)
+		}
+	}
+}
+
+func stallingAfter(sent int64) testnode.Intercept {
+	return func(ctx context.Context, call testnode.Call) error {
+		if call.Sent >= sent {
+			return hanging(ctx, call)
+		}
+		return nil
+	}
+}
+
+func TestBlobNodeKilledMidStream(t *testing.T) {
+	f := newFixture(t, 2)
+	killed := make(chan struct{})
+	f.nodes[0].Intercept(func(_ context.Context, call testnode.Call) error {
+		if call.Method == "FetchBlob" && call.Sent == 3*testnode.ChunkBytes {
+			go func() { defer close(killed); f.nodes[0].Stop() }()
+			<-killed
+		}
+		return nil
+	})
+	for range 8 { // until a client starts at the node that dies
+		_, repository := f.open(t)
+		blob, err := repository.Fetch(t.Context(), f.layerDescriptor())
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustRead(t, blob, f.layer)
+	}
+}
+
+// A large blob cannot be taken back: its last part is never handed out unless the whole is right (guarantee G4).
+func TestWrongLargeBlob(t *testing.T) {
+	for name, c := range map[string]struct {
+		alter func([]byte) []byte
+		want  error
+	}{
+		"last byte":  {flipLast, client.ErrDigestMismatch},
+		"first byte": {func(b []byte) []byte { b[0] ^= 1; return b }, client.ErrDigestMismatch},
+		"too long":   {func(b []byte) []byte { return append(b, '!') }, client.ErrSizeMismatch},
+		"too short":  {func(b []byte) []byte { return b[:len(b)-1] }, client.ErrSizeMismatch},
+	} {
+		f := newFixture(t, 2)
+		f.each(func(n *testnode.Node) { n.Alter(c.alter) })
+		_, repository := f.open(t)
+		blob, err := repository.Fetch(t.Context(), f.layerDescriptor())
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		got, err := io.ReadAll(blob)
+		if !errors.Is(err, c.want) || len(got) >= len(f.layer) {
+			t.Errorf("%s: read %d of %d bytes, %v; want %v and less", name, len(got), len(f.layer), err, c.want)
+		}
+		if _, again := blob.Read(make([]byte, 1)); !errors.Is(again, c.want) {
+			t.Errorf("%s: second read after the failure: %v", name, again)
+		}
+		if err := blob.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestBlobSizeOfDescriptorIsChecked(t *testing.T) {
+	f := newFixture(t, 1)
+	_, repository := f.open(t)
+	wrong := f.layerDescriptor()
+	wrong.Size++
+	if _, err := repository.Fetch(t.Context(), wrong); !errors.Is(err, client.ErrSizeMismatch) {
+		t.Errorf("too large: %v", err)
+	}
+	wrong.Size = 10 // now a small one
+	if _, err := repository.Fetch(t.Context(), wrong); !errors.Is(err, client.ErrSizeMismatch) {
+		t.Errorf("too small: %v", err)
+	}
+}
+
+func TestBlobAllNodesDie(t *testing.T) {
+	f := newFixture(t, 2)
+	_, repository := f.open(t)
+	blob, err := repository.Fetch(t.Context(), f.layerDescriptor())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blob.Close()
+	f.each(func(n *testnode.Node) { n.Intercept(failing(errdef.Unavailable)); n.Stop() })
+	if _, err := io.ReadAll(blob); err != nil && !errors.Is(err, client.ErrUnavailable) {
+		t.Errorf("got %v; want the whole blob, when it was on its way, or %v", err, client.ErrUnavailable)
+	}
+}
+
+func TestBlobCancelAndClose(t *testing.T) {
+	f := newFixture(t, 1)
+	f.nodes[0].Intercept(stallingAfter(testnode.ChunkBytes))
+	_, repository := f.open(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	blob, err := repository.Fetch(ctx, f.layerDescriptor())
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if n, err := io.Copy(io.Discard, blob); !errors.Is(err, context.Canceled) || n != testnode.ChunkBytes {
+		t.Errorf("cancelled: %d bytes, %v", n, err)
+	}
+	closed, err := repository.Fetch(t.Context(), f.layerDescriptor())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := closed.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := closed.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("read after close: %v", err)
+	}
+}
