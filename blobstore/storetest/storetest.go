@@ -94,8 +94,10 @@ func expect(t *testing.T, store Store, dgst digest.Digest, data []byte) {
 	if content.Size() != int64(len(data)) {
 		t.Errorf("size is %d, want %d", content.Size(), len(data))
 	}
-	if err := iotest.TestReader(io.NewSectionReader(content, 0, content.Size()), data); err != nil {
-		t.Errorf("ReadAt: %v", err)
+	if len(data) <= 2048 { // the test reads byte by byte
+		if err := iotest.TestReader(io.NewSectionReader(content, 0, content.Size()), data); err != nil {
+			t.Errorf("ReadAt: %v", err)
+		}
 	}
 	if got, err := io.ReadAll(struct{ io.Reader }{content}); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("Read gave %d bytes, %v", len(got), err)
