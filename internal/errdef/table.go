@@ -42,6 +42,7 @@ const (
 	OutcomeUnknown  Reason = "OUTCOME_UNKNOWN"
 	Overloaded      Reason = "OVERLOADED"
 	NotReady        Reason = "NOT_READY"
+	Degraded        Reason = "DEGRADED"
 	Unavailable     Reason = "UNAVAILABLE"
 	ClusterMismatch Reason = "CLUSTER_MISMATCH"
 	CommandUnknown  Reason = "COMMAND_UNKNOWN"
@@ -89,6 +90,7 @@ var (
 	ErrOutcomeUnknown       = errors.New("outcome unknown")
 	ErrOverloaded           = errors.New("overloaded")
 	ErrNotReady             = errors.New("node is not ready")
+	ErrDegraded             = errors.New("cluster is degraded")
 	ErrUnavailable          = errors.New("no node could be reached")
 	ErrClusterMismatch      = errors.New("belongs to another cluster")
 	ErrCommandUnknown       = errors.New("unknown command")
@@ -118,6 +120,7 @@ const (
 	exitNotFound    = 3
 	exitDenied      = 4
 	exitUnavailable = 5
+	exitDegraded    = 6
 	exitMismatch    = 7
 	exitDeadline    = 124
 	exitInterrupted = 130
@@ -156,6 +159,7 @@ func table() []row {
 		{OutcomeUnknown, ErrOutcomeUnknown, codes.Unknown, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
 		{Overloaded, ErrOverloaded, codes.ResourceExhausted, "TOOMANYREQUESTS", http.StatusTooManyRequests, exitUnavailable},
 		{NotReady, ErrNotReady, codes.Unavailable, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
+		{Degraded, ErrDegraded, codes.FailedPrecondition, "UNSUPPORTED", http.StatusServiceUnavailable, exitDegraded},
 		{Unavailable, ErrUnavailable, codes.Unavailable, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
 		{ClusterMismatch, ErrClusterMismatch, codes.FailedPrecondition, "UNSUPPORTED", http.StatusServiceUnavailable, exitError},
 		{CommandUnknown, ErrCommandUnknown, codes.Unimplemented, "UNSUPPORTED", http.StatusInternalServerError, exitError},
