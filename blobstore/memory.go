@@ -8,27 +8,26 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// memory is the memory tier: small verified content, bounded by bytes. It evicts as SIEVE does (Zhang et al., NSDI 2024):
-// a hit marks the entry as visited and moves nothing, so that readers share a read lock; a hand goes from old to new,
-// spares each visited entry once, and evicts the first that was not visited since it last came by.
+// memory is the memory tier: small verified content, bounded by bytes. It evicts by recency with second chances (CLOCK): a
+// hit only marks the entry, and moves nothing, so readers share a read lock; the oldest entry goes, unless it was hit
+// since it last was the oldest: then it becomes the newest.
 type memory struct {
 	limit int64 // bytes
 
 	// mu guards the fields below. A hit takes it for reading only.
 	mu      sync.RWMutex
 	entries map[digest.Digest]*entry
-	order   list.List     // of *entry, newest first
-	hand    *list.Element // the next candidate for eviction; nil for the oldest
+	order   list.List // of *entry, newest first
 	bytes   int64
 }
 
 // entry is content in memory. Its data are never changed: readers share them.
 type entry struct {
-	digest  digest.Digest
-	data    []byte
-	visited atomic.Bool
-	pins    int // not evicted while above zero; guarded by the tier's mu
-	place   *list.Element
+	digest digest.Digest
+	data   []byte
+	hit    atomic.Bool   // since it was last the oldest
+	pins   int           // not evicted while above zero; guarded by the tier's mu
+	place  *list.Element // in the tier's order; guarded by the tier's mu
 }
 
 func newMemory(limit int64) *memory {
@@ -42,8 +41,8 @@ func (m *memory) get(dgst digest.Digest) ([]byte, bool) {
 	if !ok {
 		return nil, false
 	}
-	if !found.visited.Load() { // a plain load keeps the cache line shared between readers
-		found.visited.Store(true)
+	if !found.hit.Load() { // no store where none is needed: readers on other cores keep their copy of the cache line
+		found.hit.Store(true)
 	}
 	return found.data, true
 }
@@ -105,30 +104,20 @@ func (m *memory) makeRoom(incoming int64) bool {
 	if incoming > m.limit {
 		return false
 	}
-	// Two rounds see every entry unmarked; what is left then is pinned.
+	// Two rounds see every entry without its mark; what is left then is pinned.
 	for steps := 2 * len(m.entries); steps > 0 && m.bytes+incoming > m.limit; steps-- {
-		if m.hand == nil {
-			m.hand = m.order.Back()
-		}
-		candidate := m.hand.Value.(*entry)
-		switch {
-		case candidate.pins > 0:
-			m.hand = m.hand.Prev()
-		case candidate.visited.Load():
-			candidate.visited.Store(false)
-			m.hand = m.hand.Prev()
-		default:
-			m.drop(candidate)
+		oldest := m.order.Back().Value.(*entry)
+		if oldest.hit.Swap(false) || oldest.pins > 0 {
+			m.order.MoveToFront(oldest.place)
+		} else {
+			m.drop(oldest)
 		}
 	}
 	return m.bytes+incoming <= m.limit
 }
 
-// drop removes an entry; the hand, if it pointed there, goes on to the next newer one. The caller holds mu.
+// drop removes an entry. The caller holds mu.
 func (m *memory) drop(dropped *entry) {
-	if m.hand == dropped.place {
-		m.hand = dropped.place.Prev()
-	}
 	m.order.Remove(dropped.place)
 	delete(m.entries, dropped.digest)
 	m.bytes -= int64(len(dropped.data))
