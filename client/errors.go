@@ -47,12 +47,14 @@ var (
 
 // About the cluster, after every endpoint was tried.
 var (
-	ErrUnavailable    = errdef.ErrUnavailable
-	ErrNoQuorum       = errdef.ErrNoQuorum
-	ErrNotReady       = errdef.ErrNotReady
-	ErrOverloaded     = errdef.ErrOverloaded
-	ErrOutcomeUnknown = errdef.ErrOutcomeUnknown
-	ErrInternal       = errdef.ErrInternal
+	ErrUnavailable     = errdef.ErrUnavailable
+	ErrNoQuorum        = errdef.ErrNoQuorum
+	ErrNotReady        = errdef.ErrNotReady
+	ErrDegraded        = errdef.ErrDegraded        // only from Status.Health and HealthAll
+	ErrClusterMismatch = errdef.ErrClusterMismatch // only from HealthAll
+	ErrOverloaded      = errdef.ErrOverloaded
+	ErrOutcomeUnknown  = errdef.ErrOutcomeUnknown
+	ErrInternal        = errdef.ErrInternal
 )
 
 // misbehaved marks this client's own finding that a node sent what it should not have: another node may do better.
