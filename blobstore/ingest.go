@@ -58,6 +58,13 @@ func (in *Ingest) Written() int64 {
 	return in.spool().written
 }
 
+// Err returns why the ingest ended without being persisted; nil as long as it goes on, and after Persist.
+func (in *Ingest) Err() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.err
+}
+
 // Write takes in the next bytes, all of them or none. It fails with SIZE_MISMATCH as soon as there are more than
 // announced, with STORAGE_FULL or STORAGE_FAILED, or with the error of Abort.
 func (in *Ingest) Write(p []byte) (int, error) {
