@@ -52,20 +52,25 @@ func (c *Cluster) Apply(ctx context.Context, command catalog.Command) (catalog.L
 
 // submit tries the leader once. NOT_LEADER and UNAVAILABLE say that nothing was submitted.
 func (c *Cluster) submit(ctx context.Context, command []byte) (catalog.LogIndex, error) {
-	leader, ok := c.Leader()
-	switch {
-	case !ok:
+	_, known := c.raft.LeaderWithID()
+	leader := catalog.NodeID(known)
+	switch leader {
+	case "":
 		return 0, errdef.New(errdef.NotLeader, "no leader is known")
-	case leader.ID == c.Self():
+	case c.Self():
 		return c.ApplyLocal(ctx, command)
-	case leader.Addresses.Peer == "":
-		return 0, errdef.New(errdef.Unavailable, "leader %s has not been heard of in gossip", leader.ID)
 	}
-	index, err := c.peers.Apply(ctx, leader.Addresses.Peer, command)
-	if err != nil && ctx.Err() != nil {
-		return 0, errdef.Wrap(errdef.OutcomeUnknown, err, "leader %s did not answer in time", leader.ID)
+	s, ok := c.gossip.sighting(leader)
+	if !ok {
+		return 0, errdef.New(errdef.Unavailable, "leader %s has not been heard of in gossip", leader)
 	}
-	return index, err
+	index, err := c.peers.Apply(ctx, s.Peer, command)
+	switch errdef.ReasonOf(err) {
+	case errdef.Deadline, errdef.Canceled:
+		return 0, errdef.Wrap(errdef.OutcomeUnknown, err, "leader %s did not answer in time", leader)
+	default:
+		return index, err
+	}
 }
 
 // ApplyLocal submits an encoded command (fsm.Encode) to this node, which must be the leader, and returns as Apply does.

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,7 +30,7 @@ func (c *Cluster) seek(ctx context.Context) error {
 		}
 		c.gossip.announce()
 		return c.found(ctx, p)
-	case promised.Proposer == c.Self(): // a crash came between the promises and the end of the bootstrap
+	case promised.Proposer == c.Self(): // a crash came between the promises and the bootstrap: finish it, or give it up
 		return c.found(ctx, *promised)
 	default:
 		return c.review(ctx, *promised)
@@ -56,10 +55,23 @@ func (c *Cluster) candidates() (found []Candidate, obstacle string) {
 	case len(found) > c.config.Expect:
 		return nil, fmt.Sprintf("found %d nodes with an empty disk where cluster.expect is %d: start only that many first, "+
 			"or correct cluster.expect", len(found), c.config.Expect)
+	case sharedAddress(found) != "":
+		return nil, fmt.Sprintf("two nodes advertise the raft address %s", sharedAddress(found))
 	case found[0].ID != c.Self():
 		return nil, fmt.Sprintf("node %s, whose id is the lowest, is to bootstrap the cluster", found[0].ID)
 	}
 	return found, ""
+}
+
+func sharedAddress(candidates []Candidate) string {
+	seen := map[string]bool{}
+	for _, candidate := range candidates {
+		if seen[candidate.RaftAddress] {
+			return candidate.RaftAddress
+		}
+		seen[candidate.RaftAddress] = true
+	}
+	return ""
 }
 
 // obstacle returns why this node can take no part in a bootstrap now, empty when it can.
@@ -82,13 +94,15 @@ func (c *Cluster) obstacle() string {
 func (c *Cluster) found(ctx context.Context, p Promise) error {
 	refusal := c.eachOther(p, func(address string) error { return c.peers.Promise(ctx, address, p) })
 	if refusal != nil {
+		c.await(refusal.Error())
 		// First on this disk: from here on nobody can bootstrap this cluster, since its id is never drawn again.
 		if err := c.identity.withdraw(p.ClusterID); err != nil {
-			return errors.Join(refusal, err)
+			return err
 		}
-		c.gossip.announce()
-		c.await("not every candidate has promised itself; trying again")
-		return errors.Join(refusal, c.eachOther(p, func(address string) error { return c.peers.Release(ctx, address, p) }))
+		if err := c.eachOther(p, func(address string) error { return c.peers.Release(ctx, address, p) }); err != nil {
+			c.logger.Debug("a candidate will have to ask whether it is released", "error", err)
+		}
+		return nil
 	}
 	configuration := raft.Configuration{}
 	for _, candidate := range p.Candidates {
@@ -134,15 +148,7 @@ func (c *Cluster) review(ctx context.Context, p Promise) error {
 	if err != nil || state.ID != p.Proposer || state.ClusterID == p.ClusterID {
 		return err
 	}
-	return c.release(p)
-}
-
-func (c *Cluster) release(p Promise) error {
-	if err := c.identity.withdraw(p.ClusterID); err != nil {
-		return err
-	}
-	c.gossip.announce()
-	return nil
+	return c.identity.withdraw(p.ClusterID)
 }
 
 // Promise reserves this node for the cluster of p, durably: until it is released it is empty to nobody else. It is refused
@@ -152,7 +158,7 @@ func (c *Cluster) Promise(_ context.Context, p Promise) error {
 	if err := c.checkPromise(p); err != nil {
 		return err
 	}
-	if current := c.identity.current().Promise; current == nil || !current.equal(p) {
+	if c.identity.current().told() == "" { // else pledge decides
 		if obstacle := c.obstacleTo(p); obstacle != "" {
 			return errdef.New(errdef.NotReady, "node %s does not promise itself: %s", c.Self(), obstacle)
 		}

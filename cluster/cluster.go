@@ -52,8 +52,9 @@ type closing struct {
 // to one: Ready tells. machine must apply to cat, and peers must be able to answer as soon as Open is called.
 //
 // It fails with reason CONFIG_INVALID; ADDRESS_IN_USE, naming the setting; CLUSTER_MISMATCH when the data directory
-// belongs to another cluster than the nodes of Config.Join; UNAVAILABLE when another process uses the data directory;
-// CONTENT_CORRUPT when parts of the data directory do not fit each other. A failed Open leaves nothing running.
+// belongs to another cluster than the nodes of Config.Join; STORAGE_FAILED when another process uses the data directory or
+// the disk fails; CONTENT_CORRUPT when parts of the data directory do not fit each other. A failed Open leaves nothing
+// running.
 func Open(cfg Config, machine *fsm.FSM, cat *catalog.Catalog, peers Peers, logger *slog.Logger) (*Cluster, error) {
 	cfg, err := cfg.complete()
 	if err != nil {

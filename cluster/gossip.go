@@ -31,14 +31,16 @@ type gossip struct {
 	logger   *slog.Logger
 	lifetime context.Context
 	list     *memberlist.Memberlist
+	address  string        // where this node gossips, as the others see it
 	changed  chan struct{} // capacity 1: something is different
 
 	leaving  atomic.Bool
 	complete atomic.Bool // all addresses of Config.Join answered in the last round
 
-	mutex     sync.Mutex // guards sightings and strangers
+	mutex     sync.Mutex // guards what follows
 	sightings map[catalog.NodeID]sighting
 	strangers map[string]string // gossip address of a node of another cluster -> that cluster
+	astray    error             // not nil when Config.Join leads to another cluster than this node's
 }
 
 // sighting is what was last heard of another node.
@@ -63,6 +65,7 @@ func openGossip(lifetime context.Context, cfg *Config, id *identity, logger *slo
 	if g.list, err = memberlist.Create(conf); err != nil {
 		return nil, g.createError(err)
 	}
+	g.address = g.list.LocalNode().Address()
 	bound := &net.TCPAddr{IP: net.ParseIP(conf.BindAddr), Port: int(g.list.LocalNode().Port)}
 	if cfg.Advertise.Gossip, err = advertised(cfg.Advertise.Gossip, bound); err != nil {
 		return nil, errors.Join(err, g.list.Shutdown())
@@ -85,6 +88,8 @@ func (g *gossip) memberlistConfig() (*memberlist.Config, error) {
 	conf.TCPTimeout = g.config.Timings.Call
 	conf.ProbeInterval = g.config.Timings.Probe
 	conf.ProbeTimeout = g.config.Timings.Probe / 2
+	conf.PushPullInterval = 10 * g.config.Timings.Probe
+	conf.GossipToTheDeadTime = 30 * g.config.Timings.Probe
 	conf.DeadNodeReclaimTime = reclaimTime
 	conf.Delegate, conf.Events, conf.Alive, conf.Conflict = g, g, g, g
 	conf.Logger = newLineLogger(g.logger, "gossip")

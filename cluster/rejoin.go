@@ -2,8 +2,8 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -42,7 +42,7 @@ func (g *gossip) rejoin() {
 
 // join tries all addresses of Config.Join once, with names resolved anew, and the dead members where they were last.
 func (g *gossip) join() {
-	known := map[string]bool{g.list.LocalNode().Address(): true}
+	known := map[string]bool{g.address: true}
 	var dead []string
 	own := g.identity.current().ClusterID
 	for _, s := range g.seen() {
@@ -54,88 +54,74 @@ func (g *gossip) join() {
 		}
 	}
 	var tries errgroup.Group
-	var missed atomic.Bool
 	for _, address := range g.config.Join {
+		tries.Go(func() error { return g.joinName(address, known) })
+	}
+	for _, address := range dead {
 		tries.Go(func() error {
-			if !g.joinName(address, known) {
-				missed.Store(true)
+			if _, err := g.list.Join([]string{address}); err != nil {
+				g.logger.Debug("a dead member does not answer yet", "address", address, "error", err)
 			}
 			return nil
 		})
 	}
-	for _, address := range dead {
-		tries.Go(func() error {
-			_, err := g.list.Join([]string{address})
-			return err
-		})
+	missing := tries.Wait()
+	if missing != nil {
+		g.logger.Debug("not every address to join has answered", "error", missing)
 	}
-	if err := tries.Wait(); err != nil {
-		g.logger.Debug("a dead member does not answer yet", "error", err)
-	}
-	g.complete.Store(!missed.Load())
+	g.complete.Store(missing == nil)
 }
 
-// joinName tells whether all nodes behind a name answered.
-func (g *gossip) joinName(address string, known map[string]bool) bool {
-	all := true
-	targets := g.resolve(address)
-	for _, target := range targets {
+// joinName joins all nodes behind a name and fails unless all answered.
+func (g *gossip) joinName(address string, known map[string]bool) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(g.lifetime, g.config.Timings.Call)
+	defer cancel()
+	found, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return err
+	}
+	for _, ip := range found {
+		target := net.JoinHostPort(ip.String(), port)
 		if known[target] {
 			continue
 		}
-		if _, err := g.list.Join([]string{target}); err != nil {
-			g.logger.Debug("a node to join does not answer", "address", address, "target", target, "error", err)
-			all = false
+		if _, tried := g.list.Join([]string{target}); tried != nil {
+			err = errors.Join(err, tried)
+			continue
 		}
+		g.judge(address, target)
 	}
-	return all && len(targets) > 0
+	return err
 }
 
-func (g *gossip) resolve(address string) []string {
-	ctx, cancel := context.WithTimeout(g.lifetime, g.config.Timings.Call)
-	defer cancel()
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil // Config.complete refuses such an address
+// judge looks who answered at an address of Config.Join. A stranger there means that this node is astray, unless a member
+// of its own cluster is in sight. A stranger that comes by itself means nothing: it is the one who is wrong.
+func (g *gossip) judge(address, target string) {
+	own := g.identity.current().ClusterID
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	other, stranger := g.strangers[target]
+	if !stranger || own == "" {
+		return
 	}
-	found, err := net.DefaultResolver.LookupIPAddr(ctx, host)
-	if err != nil {
-		g.logger.Debug("a name to join does not resolve", "address", address, "error", err)
-		return nil
-	}
-	targets := make([]string, len(found))
-	for i, ip := range found {
-		targets[i] = net.JoinHostPort(ip.String(), port)
-	}
-	return targets
+	g.astray = errdef.New(errdef.ClusterMismatch, "%s belongs to cluster %s, the node at %s to cluster %s",
+		g.config.DataDir, own, address, other).
+		WithRemedy("correct data-dir or cluster.join, or empty the data directory to let the node join as a new one")
 }
 
-// mismatch returns an error of reason CLUSTER_MISMATCH when a node of Config.Join belongs to another cluster and no
-// member of the own one is in sight. A stranger that comes by itself is no reason: it is the one who is wrong.
+// mismatch returns an error of reason CLUSTER_MISMATCH when Config.Join leads to another cluster than this node's.
 func (g *gossip) mismatch() error {
 	own := g.identity.current().ClusterID
-	if own == "" {
-		return nil
-	}
-	for _, s := range g.seen() {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	for _, s := range g.sightings {
 		if s.member() && s.Cluster == own {
 			return nil
 		}
 	}
-	for _, address := range g.config.Join {
-		for _, target := range g.resolve(address) {
-			if cluster := g.stranger(target); cluster != "" {
-				return errdef.New(errdef.ClusterMismatch, "%s belongs to cluster %s, the node at %s to cluster %s",
-					g.config.DataDir, own, address, cluster).
-					WithRemedy("correct data-dir or cluster.join, or empty the data directory to let the node join as a new one")
-			}
-		}
-	}
-	return nil
-}
-
-func (g *gossip) stranger(target string) string {
-	g.mutex.Lock()
-	defer g.mutex.Unlock()
-	return g.strangers[target]
+	return g.astray
 }

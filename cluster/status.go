@@ -62,11 +62,13 @@ func (c *Cluster) catchUp(ctx context.Context) {
 	}
 	c.await("catching up with cluster " + c.ClusterID())
 	target, err := c.goal(ctx)
-	if err == nil {
-		_, err = c.applied(ctx, target)
-	}
 	if err != nil {
 		c.logger.Debug("not caught up yet", "error", err)
+		return
+	}
+	snapshot, err := c.applied(ctx, target)
+	if err != nil || snapshot.ClusterID() == "" { // without a name, the first command is still to come
+		c.logger.Debug("not caught up yet", "goal", target, "error", err)
 		return
 	}
 	c.ready.Store(true)

@@ -15,11 +15,11 @@ import (
 func (c *Cluster) steer() {
 	ticker := time.NewTicker(c.config.Timings.Tick)
 	defer ticker.Stop()
-	told := c.identity.current().told()
+	told := c.gossip.self()
 	for {
 		changed := c.leadership.next()
 		c.step()
-		if now := c.identity.current().told(); now != told { // promised, released or adopted meanwhile
+		if now := c.gossip.self(); now != told { // promised, released or admitted meanwhile
 			told = now
 			c.gossip.announce()
 		}

@@ -34,8 +34,10 @@ type storage struct {
 
 func openStorage(cfg Config, logger *slog.Logger) (*storage, error) {
 	dir := filepath.Join(cfg.DataDir, "raft")
-	if err := durable.MakeDir(dir, 0o700); err != nil {
-		return nil, err
+	for _, made := range []string{cfg.DataDir, dir} {
+		if err := durable.MakeDir(made, 0o700); err != nil {
+			return nil, err
+		}
 	}
 	bolt, err := raftboltdb.New(raftboltdb.Options{
 		Path: filepath.Join(dir, "raft.db"),

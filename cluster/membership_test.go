@@ -1,0 +1,170 @@
+package cluster
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// A node with an empty disk becomes a voter while voters are missing, and a nonvoter when there are enough. Both catch up,
+// the second one from a snapshot, and take writes.
+func TestJoin(t *testing.T) {
+	f := newFleet(t)
+	nodes := f.prepare(2, 2)
+	for _, n := range nodes {
+		n.config.Timings.TrailingLogs = 1
+	}
+	f.start(nodes...)
+	nodes[0].write("one")
+	for _, n := range nodes {
+		n.hasTags("one")
+		n.crash()
+		n.config.Expect = 3 // two nodes have bootstrapped; now there are to be three voters
+	}
+	f.start(nodes...)
+
+	join := nodes[0].config.Join
+	third := f.add(3, freeAddress(t), join...)
+	f.start(third)
+	third.hasTags("one")
+	nodes[0].waitRole(third.cluster.Self(), RoleVoter)
+
+	nodes[0].write("two")
+	nodes[1].hasTags("two")
+	leader := f.leader(append(nodes, third)...)
+	must(t, leader.cluster.raft.Snapshot().Error())
+	fourth := f.add(3, freeAddress(t), join...)
+	f.start(fourth)
+	if first, err := fourth.cluster.storage.bolt.FirstIndex(); err != nil || first == 1 {
+		t.Errorf("the node was sent the log from entry %d (%v), not a snapshot", first, err)
+	}
+	leader.waitRole(fourth.cluster.Self(), RoleNonvoter)
+	fourth.write("three")
+	fourth.hasTags("one", "two", "three")
+	f.sameDigest(append(nodes, third, fourth)...)
+	if got := len(fourth.cluster.Living()); got != 4 {
+		t.Errorf("%d members are alive", got)
+	}
+}
+
+// A voter whose disk was lost comes back under a new id at its old address. It takes the place of the old id, whose votes
+// and blobs are gone.
+func TestWipedNodeIsReplaced(t *testing.T) {
+	f := newFleet(t)
+	nodes := f.prepare(3, 3)
+	f.start(nodes...)
+	old := nodes[2].cluster.Self()
+	command := push("kept")
+	command.Holder = old
+	if _, err := nodes[0].cluster.Apply(t.Context(), command); err != nil {
+		t.Fatal(err)
+	}
+	nodes[2].crash()
+	nodes[2].wipe()
+	f.start(nodes[2])
+
+	renewed := nodes[2].cluster.Self()
+	if renewed == old {
+		t.Fatalf("the node kept the id %s without its disk", old)
+	}
+	nodes[0].waitRole(renewed, RoleVoter)
+	nodes[0].waitRole(old, "")
+	nodes[2].hasTags("kept")
+	if blob, ok := nodes[2].catalog.Snapshot().Blob(digest.FromString("kept")); !ok || len(blob.Holders) != 0 {
+		t.Errorf("holders are %v; the old node's disk is gone", blob.Holders)
+	}
+	nodes[2].write("after")
+	// The new voter counts: with it and one more there is a quorum.
+	nodes[1].crash()
+	nodes[2].write("with-the-new-voter")
+}
+
+// A node that comes back under other addresses is found there by its id.
+func TestNodeMoves(t *testing.T) {
+	f := newFleet(t)
+	nodes := f.prepare(3, 3)
+	f.start(nodes...)
+	moved := nodes[2]
+	moved.crash()
+	moved.config.Listen = Addresses{Raft: freeAddress(t), Gossip: freeAddress(t)}
+	f.start(moved)
+	for _, n := range nodes {
+		f.eventually(n.config.Name+" knows the new addresses", func() error {
+			m, _ := n.cluster.Member(moved.cluster.Self())
+			if m.Addresses.Raft != moved.config.Listen.Raft || m.Addresses.Gossip != moved.config.Listen.Gossip || m.State != StateAlive {
+				return errdef.New(errdef.NotReady, "it is %+v", m)
+			}
+			return nil
+		})
+	}
+	nodes[0].crash()
+	moved.write("from-there")
+}
+
+// A cluster looks for the nodes it knows of: here the others have to find the node that joins nobody.
+func TestPeriodicJoinFindsNodes(t *testing.T) {
+	f := newFleet(t)
+	nodes := f.prepare(3, 3)
+	nodes[2].config.Join = nil
+	nodes[0].start()
+	nodes[1].start()
+	f.start(nodes[2])
+	f.waitReady(nodes...)
+}
+
+func TestChanges(t *testing.T) {
+	voter := func(id string) raft.Server {
+		return raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress("at-" + id)}
+	}
+	nonvoter := func(id string) raft.Server {
+		s := voter(id)
+		s.Suffrage = raft.Nonvoter
+		return s
+	}
+	seen := func(state State, cluster, at string) sighting {
+		return sighting{State: state, metadata: metadata{Cluster: cluster, Raft: at, Peer: "peer"}}
+	}
+	abc := []raft.Server{voter("a"), voter("b"), voter("c")}
+	for _, c := range []struct {
+		name    string
+		servers []raft.Server
+		seen    map[catalog.NodeID]sighting
+		want    []change
+	}{
+		{"all is well", abc, map[catalog.NodeID]sighting{"b": seen(StateAlive, "x", "at-b"), "c": seen(StateAlive, "x", "at-c")}, nil},
+		{"a dead voter stays", abc, map[catalog.NodeID]sighting{"b": seen(StateAlive, "x", "at-b"), "c": seen(StateDead, "x", "at-c")}, nil},
+		{"a spare node comes in as nonvoter", abc, map[catalog.NodeID]sighting{"c": seen(StateDead, "x", "at-c"), "d": seen(StateAlive, "", "at-d")},
+			[]change{{action: actionAdd, peer: "peer", node: nonvoter("d")}}},
+		{"strangers and the promised are left alone", abc, map[catalog.NodeID]sighting{
+			"d": seen(StateAlive, "y", "at-d"), "e": seen(StateDead, "", "at-e"), "f": seen(StateLeft, "", "at-f")}, nil},
+		{"a nonvoter is promoted where a voter is missing", []raft.Server{voter("a"), voter("b"), nonvoter("c")},
+			map[catalog.NodeID]sighting{"c": seen(StateAlive, "x", "at-c")},
+			[]change{{action: actionPromote, peer: "peer", node: voter("c")}}},
+		{"a dead nonvoter is not", []raft.Server{voter("a"), voter("b"), nonvoter("c")},
+			map[catalog.NodeID]sighting{"c": seen(StateDead, "x", "at-c")}, nil},
+		{"a wiped voter is replaced before others are added", abc, map[catalog.NodeID]sighting{
+			"0": seen(StateAlive, "", "at-0"), "b": seen(StateAlive, "x", "at-b"), "c": seen(StateDead, "x", "at-c"),
+			"d": seen(StateAlive, "", "at-c")},
+			[]change{{action: actionReplace, peer: "peer", node: raft.Server{ID: "d", Address: "at-c", Suffrage: raft.Nonvoter}, replaced: "c"},
+				{action: actionAdd, peer: "peer", node: nonvoter("0")}}},
+		{"not while the voters that stay are no quorum", abc, map[catalog.NodeID]sighting{
+			"b": seen(StateDead, "x", "at-b"), "c": seen(StateDead, "x", "at-c"), "d": seen(StateAlive, "", "at-c")}, nil},
+		{"not while the old one is alive", abc, map[catalog.NodeID]sighting{
+			"b": seen(StateAlive, "x", "at-b"), "c": seen(StateAlive, "x", "at-c"), "d": seen(StateAlive, "", "at-c")}, nil},
+		{"a voter that moved keeps its vote", abc, map[catalog.NodeID]sighting{"b": seen(StateAlive, "x", "elsewhere")},
+			[]change{{action: actionMove, peer: "peer", node: raft.Server{ID: "b", Address: "elsewhere"}}}},
+		{"not onto the address of a living one", abc, map[catalog.NodeID]sighting{"b": seen(StateAlive, "x", "at-a")}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := view{self: "a", cluster: "x", expect: 3, servers: c.servers, seen: c.seen}
+			if got := v.changes(); !slices.Equal(got, c.want) {
+				t.Errorf("got  %+v\nwant %+v", got, c.want)
+			}
+		})
+	}
+}
