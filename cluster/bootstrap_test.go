@@ -225,8 +225,8 @@ func prepared(t *testing.T, nodes []*node, change func(i int, s *storage, id *id
 // a commit in it.
 func TestBootstrapAfterCrash(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		crash  func(t *testing.T, i int, p Promise, s *storage, id *identity)
+		name  string
+		crash func(t *testing.T, i int, p Promise, s *storage, id *identity)
 		begun bool // the cluster that was begun must be the one that comes out
 	}{
 		{"proposer had promised itself", func(t *testing.T, i int, p Promise, _ *storage, id *identity) {

@@ -48,11 +48,13 @@ func (c *Cluster) step() {
 }
 
 // Shutdown stops this node: a leader hands over first, then the node leaves gossip, then Raft stops. It does not remove
-// the node from the cluster. When ctx ends before, the rest happens without waiting for others. Further calls return what
-// the first one did.
+// the node from the cluster. ctx bounds the wait for the hand-over; the rest takes seconds at most. Further calls return
+// what the first one did.
 func (c *Cluster) Shutdown(ctx context.Context) error {
 	c.closing.once.Do(func() {
 		c.handOver(ctx)
+		c.end()
+		c.workers.Wait() // a second announcement would overtake the goodbye
 		c.gossip.leave()
 		c.closing.err = c.abandon()
 	})
