@@ -28,8 +28,8 @@ func (f *Filler) Fetch(ctx context.Context, key ContentKey, offset int64) (*Stre
 	found := f.linked(f.Catalog.Snapshot(), key)
 	avoided := found != nil
 	if found == nil {
-		found, avoided, err = f.contents.join(ctx, key, func(life context.Context, announce func(*arrival)) (*arrival, error) {
-			in := &intake{store: f.Store, announce: announce}
+		found, avoided, err = f.contents.join(ctx, key, func(life context.Context, pilot pilot[*arrival]) (*arrival, error) {
+			in := &intake{store: f.Store, pilot: pilot}
 			flight := &contentFlight{Filler: f, intake: in, key: key, upstream: u, path: path}
 			return flight.run(life)
 		})
@@ -107,7 +107,7 @@ func (c *contentFlight) run(life context.Context) (*arrival, error) {
 	}
 	command, err := c.receive(life, snapshot)
 	if err != nil {
-		c.abort(err)
+		c.fail(err)
 		return nil, err
 	}
 	if err := c.Persist(); err != nil {
@@ -154,15 +154,19 @@ func (c *contentFlight) fromUpstream(life context.Context, observed time.Time) (
 	if err != nil {
 		return catalog.Publish{}, errdef.Wrap(errdef.ReasonOf(err), err, "upstream %s, %s", c.upstream.name, c.path)
 	}
-	if err := c.begin(desc); err != nil {
-		return catalog.Publish{}, err
-	}
-	if _, err := c.Write(body[min(c.written(), desc.Size):]); err != nil {
-		return catalog.Publish{}, err
-	}
 	command := c.published(c.key.Tenant, c.key.Repository, desc, observed)
 	command.Manifests = []catalog.Manifest{manifest}
-	return command, c.verify()
+	if err := c.begin(desc); err != nil {
+		return command, err
+	}
+	for again := true; again && err == nil; {
+		resumed := c.written()
+		if _, err := c.Write(body[min(resumed, desc.Size):]); err != nil {
+			return command, err
+		}
+		again, err = c.settle(resumed)
+	}
+	return command, err
 }
 
 // blob takes in a blob from the upstream. What holders gave before they failed is not written twice.
@@ -180,14 +184,19 @@ func (c *contentFlight) blob(life context.Context) (ocispec.Descriptor, error) {
 	if err := c.begin(desc); err != nil {
 		return desc, err
 	}
-	err = progress.copy(ctx, io.Discard, io.LimitReader(body, c.written()))
+	resumed := c.written()
+	err = progress.copy(ctx, io.Discard, io.LimitReader(body, resumed))
 	if err == nil {
 		err = progress.copy(ctx, c, body)
 	}
 	if err != nil {
 		return desc, c.upstream.failure(networkFailure(err), object)
 	}
-	return desc, c.verify()
+	again, err := c.settle(resumed)
+	if again && err == nil {
+		return c.blob(life)
+	}
+	return desc, err
 }
 
 // publishContent publishes content that was answered already. Without a quorum the proof is kept, so that the next

@@ -31,11 +31,19 @@ func newFlights[K comparable, V any]() *flights[K, V] {
 	return &flights[K, V]{life: life, stop: stop, running: map[K]*flight[V]{}}
 }
 
-// join waits for the value of the flight of key, which it starts with run when there is none; joined tells which. run may
-// announce its value early and go on working: until it returns, the flight stays joinable. An error that run returns after
-// having announced reaches nobody, so run must have dealt with it. join fails with DEADLINE or CANCELED when ctx ends.
+// pilot is what a run may do while it flies.
+type pilot[V any] struct {
+	// announce gives the value to all who wait, at most once. The run goes on, and the flight stays joinable.
+	announce func(V)
+	// forget makes the flight joinable no more: the next caller starts a new one.
+	forget func()
+}
+
+// join waits for the value of the flight of key, which it starts with run when there is none; joined tells which. An
+// error that run returns after having announced reaches nobody, so run must have dealt with it. join fails with DEADLINE
+// or CANCELED when ctx ends, and with UNAVAILABLE after close.
 func (f *flights[K, V]) join(
-	ctx context.Context, key K, run func(ctx context.Context, announce func(V)) (V, error),
+	ctx context.Context, key K, run func(life context.Context, pilot pilot[V]) (V, error),
 ) (value V, joined bool, err error) {
 	f.mu.Lock()
 	current, joined := f.running[key]
@@ -57,17 +65,22 @@ func (f *flights[K, V]) join(
 	}
 }
 
-func (f *flights[K, V]) fly(key K, current *flight[V], run func(context.Context, func(V)) (V, error)) {
+func (f *flights[K, V]) fly(key K, current *flight[V], run func(context.Context, pilot[V]) (V, error)) {
 	announced := false
-	value, err := run(f.life, func(value V) {
+	announce := func(value V) {
 		announced = true
 		current.value = value
 		close(current.ready)
-	})
-	// Forget first: whoever learns the outcome and is not content with it must be able to start anew.
-	f.mu.Lock()
-	delete(f.running, key)
-	f.mu.Unlock()
+	}
+	forget := func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.running[key] == current {
+			delete(f.running, key)
+		}
+	}
+	value, err := run(f.life, pilot[V]{announce, forget})
+	forget() // first: whoever learns the outcome and is not content with it must be able to start anew
 	if !announced {
 		current.value, current.err = value, err
 		close(current.ready)

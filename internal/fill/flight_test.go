@@ -20,9 +20,9 @@ func TestOneFlightPerKey(t *testing.T) {
 		var callers sync.WaitGroup
 		for range 100 {
 			callers.Go(func() {
-				value, joined, err := group.join(t.Context(), "key", func(context.Context, func(int)) (int, error) {
+				value, joined, err := group.join(t.Context(), "key", func(context.Context, pilot[int]) (int, error) {
 					runs++
-					time.Sleep(time.Second)
+					<-time.After(time.Second)
 					return 7, nil
 				})
 				mu.Lock()
@@ -49,7 +49,7 @@ func TestCallersThatLeaveDoNotStopAFlight(t *testing.T) {
 		landed := false
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, _, err := group.join(ctx, "key", func(life context.Context, _ func(int)) (int, error) {
+		_, _, err := group.join(ctx, "key", func(life context.Context, _ pilot[int]) (int, error) {
 			select {
 			case <-life.Done():
 			case <-time.After(time.Minute):
@@ -73,8 +73,8 @@ func TestAnnouncedFlightStaysJoinable(t *testing.T) {
 		group := newFlights[string, int]()
 		defer group.close()
 		publish := make(chan struct{})
-		_, _, err := group.join(t.Context(), "key", func(_ context.Context, announce func(int)) (int, error) {
-			announce(1)
+		_, _, err := group.join(t.Context(), "key", func(_ context.Context, pilot pilot[int]) (int, error) {
+			pilot.announce(1)
 			<-publish
 			return 0, errors.New("nobody hears this")
 		})
@@ -86,8 +86,38 @@ func TestAnnouncedFlightStaysJoinable(t *testing.T) {
 		}
 		close(publish)
 		synctest.Wait()
-		value, joined, err := group.join(t.Context(), "key", func(context.Context, func(int)) (int, error) { return 2, nil })
+		value, joined, err := group.join(t.Context(), "key", func(context.Context, pilot[int]) (int, error) { return 2, nil })
 		if value != 2 || joined || err != nil {
+			t.Errorf("got %d, %v, %v", value, joined, err)
+		}
+	})
+}
+
+// A flight that has forgotten itself goes on, beside the next one, and does not end that one's place.
+func TestForgottenFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		group := newFlights[string, int]()
+		defer group.close()
+		first, second := make(chan struct{}), make(chan struct{})
+		go func() {
+			value, _, err := group.join(t.Context(), "key", func(_ context.Context, pilot pilot[int]) (int, error) {
+				pilot.forget()
+				<-first
+				return 1, nil
+			})
+			if value != 1 || err != nil {
+				t.Errorf("got %d, %v", value, err)
+			}
+		}()
+		synctest.Wait()
+		go func() {
+			_, _, _ = group.join(t.Context(), "key", func(context.Context, pilot[int]) (int, error) { <-second; return 2, nil })
+		}()
+		synctest.Wait()
+		close(first)
+		synctest.Wait()
+		time.AfterFunc(time.Second, func() { close(second) })
+		if value, joined, err := group.join(t.Context(), "key", nil); value != 2 || !joined || err != nil {
 			t.Errorf("got %d, %v, %v", value, joined, err)
 		}
 	})
@@ -98,7 +128,7 @@ func TestCloseStopsFlights(t *testing.T) {
 		group := newFlights[string, int]()
 		done := make(chan error)
 		go func() {
-			_, _, err := group.join(t.Context(), "key", func(life context.Context, _ func(int)) (int, error) {
+			_, _, err := group.join(t.Context(), "key", func(life context.Context, _ pilot[int]) (int, error) {
 				<-life.Done()
 				return 0, life.Err()
 			})

@@ -7,6 +7,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ocistern/ocistern/blobstore"
+	"github.com/ocistern/ocistern/blobstore/peer"
+	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
@@ -82,9 +84,9 @@ func held(store *blobstore.Store, desc ocispec.Descriptor) *arrival {
 // intake takes content in from one source after another, and announces it as early as is sensible. One goroutine uses it.
 type intake struct {
 	*blobstore.Ingest // nil before begin
-	store             *blobstore.Store
-	announce          func(*arrival)
-	announced         bool
+	pilot[*arrival]
+	store     *blobstore.Store
+	announced bool
 }
 
 // begin starts the ingest, unless an earlier source has. Large content is announced at once, so that callers read along;
@@ -115,15 +117,6 @@ func (i *intake) tell() {
 	}})
 }
 
-// verify ends the writing and announces what was not announced yet.
-func (i *intake) verify() error {
-	if err := i.Ingest.Verify(); err != nil {
-		return err
-	}
-	i.tell()
-	return nil
-}
-
 // written returns how many bytes have arrived: where the next source goes on.
 func (i *intake) written() int64 {
 	if i.Ingest == nil {
@@ -132,9 +125,41 @@ func (i *intake) written() int64 {
 	return i.Written()
 }
 
-// abort gives up what is not persisted. Callers that read along get the cause.
-func (i *intake) abort(cause error) {
+// fromHolders takes content in from other nodes, and verifies it. After an error another source may go on.
+func (i *intake) fromHolders(
+	life context.Context, source Holders, desc ocispec.Descriptor, nodes []catalog.NodeID,
+) error {
+	if err := i.begin(desc); err != nil {
+		return err
+	}
+	if err := peer.Fetch(life, source, nodes, i.Ingest); err != nil {
+		return err
+	}
+	i.tell()
+	return nil
+}
+
+// settle verifies what has arrived. When it is wrong and its first bytes, up to resumed, came from another source, they
+// are dropped, and again tells that this source should begin anew.
+func (i *intake) settle(resumed int64) (again bool, err error) {
+	wrong := i.Check()
+	switch {
+	case wrong != nil && resumed > 0:
+		return true, i.Restart(wrong)
+	case wrong != nil:
+		return false, wrong
+	}
+	if err := i.Verify(); err != nil {
+		return false, err
+	}
+	i.tell()
+	return false, nil
+}
+
+// fail gives the content up. Callers that read along get the cause; those who come later start anew.
+func (i *intake) fail(cause error) {
+	i.forget()
 	if i.Ingest != nil {
-		i.Ingest.Abort(cause)
+		i.Abort(cause)
 	}
 }

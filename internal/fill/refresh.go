@@ -31,7 +31,7 @@ func (f *Filler) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (c
 		return 0, err // this node lags behind the caller
 	}
 	for {
-		index, joined, err := f.refreshes.join(ctx, key, func(life context.Context, _ func(catalog.LogIndex)) (catalog.LogIndex, error) {
+		index, joined, err := f.refreshes.join(ctx, key, func(life context.Context, _ pilot[catalog.LogIndex]) (catalog.LogIndex, error) {
 			if index, err := f.fresh(key, seen); index > 0 || err != nil {
 				f.Observer.Avoided(u.name)
 				return index, err

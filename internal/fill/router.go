@@ -66,7 +66,7 @@ func (r *Router) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (c
 		return r.Filler.Refresh(ctx, key, seen)
 	}
 	index, joined, err := r.refreshes.join(ctx, refreshKey{key, seen},
-		func(life context.Context, _ func(catalog.LogIndex)) (index catalog.LogIndex, err error) {
+		func(life context.Context, _ pilot[catalog.LogIndex]) (index catalog.LogIndex, err error) {
 			for _, owner := range owners {
 				if owner == r.Members.Self() {
 					index, err = r.Filler.Refresh(life, key, seen)
@@ -93,8 +93,8 @@ func (r *Router) Fetch(ctx context.Context, key ContentKey, offset int64) (*Stre
 	if owners[0] == r.Members.Self() && r.Mirrors(key.Repository) {
 		return r.Filler.Fetch(ctx, key, offset)
 	}
-	found, joined, err := r.contents.join(ctx, key, func(life context.Context, announce func(*arrival)) (*arrival, error) {
-		in := &intake{store: r.Filler.Store, announce: announce}
+	found, joined, err := r.contents.join(ctx, key, func(life context.Context, pilot pilot[*arrival]) (*arrival, error) {
+		in := &intake{store: r.Filler.Store, pilot: pilot}
 		return nil, r.receive(life, key, owners, in)
 	})
 	r.count(key.Repository, joined)
@@ -127,22 +127,37 @@ func replaceable(err error) bool {
 	return false
 }
 
-// receive takes content in from whoever has it and makes it durable.
+// receive takes content in, verified, from whoever has it and makes it durable.
 func (r *Router) receive(life context.Context, key ContentKey, owners []catalog.NodeID, in *intake) error {
-	err := r.fromAny(life, key, owners, in)
-	if err == nil {
-		err = in.verify()
-	}
-	if err != nil {
-		in.abort(err)
+	if err := r.fromAny(life, key, owners, in); err != nil {
+		in.fail(err)
 		return err
 	}
 	if err := in.Persist(); err != nil { // the callers have their content; this node will fetch it again
 		r.Logger.Error("fetched content is not durable", "digest", key.Digest, "repository", key.Repository, "error", err)
 		return nil
 	}
-	r.Announcer.Announce(key.Digest)
+	if r.published(life, key.Digest) {
+		r.Announcer.Announce(key.Digest)
+	}
 	return nil
+}
+
+// published waits until this node's catalog knows the content: the catalog takes no holders of what it does not know.
+// Until then the flight stays joinable, so that nobody here asks the owner again.
+func (r *Router) published(life context.Context, dgst digest.Digest) bool {
+	ctx, cancel := context.WithTimeout(life, r.Filler.Timings.Publish)
+	defer cancel()
+	snapshot := r.Filler.Catalog.Snapshot()
+	for {
+		if blob, ok := snapshot.Blob(dgst); ok && len(blob.Holders) > 0 {
+			return true
+		}
+		var err error
+		if snapshot, err = r.Filler.Catalog.Wait(ctx, snapshot.Index()+1); err != nil {
+			return false // its owner could not publish it, and said so
+		}
+	}
 }
 
 func (r *Router) fromAny(life context.Context, key ContentKey, owners []catalog.NodeID, in *intake) error {
@@ -171,18 +186,19 @@ func (r *Router) fromAny(life context.Context, key ContentKey, owners []catalog.
 // ownerPatience is how much longer than the owner's own time-outs this node waits for it to make progress.
 const ownerPatience = 10 * time.Second
 
-// fromOwner goes on where the source before has ended.
+// fromOwner goes on where the source before has ended, and verifies.
 func (r *Router) fromOwner(life context.Context, key ContentKey, owner catalog.NodeID, in *intake) error {
 	limit := max(r.Filler.Timings.Stall, r.Filler.Timings.Metadata) + ownerPatience
 	stalled := errdef.New(errdef.Unavailable, "node %s: no progress for %s", owner, limit)
 	ctx, progress := watch(life, limit, stalled)
 	defer progress.stop()
+	resumed := in.written()
 	var content *Stream
 	var err error
 	if owner == r.Members.Self() {
-		content, err = r.Filler.Fetch(ctx, key, in.written())
+		content, err = r.Filler.Fetch(ctx, key, resumed)
 	} else {
-		content, err = r.Peers.FetchContent(ctx, owner, key, in.written())
+		content, err = r.Peers.FetchContent(ctx, owner, key, resumed)
 	}
 	if err != nil {
 		return progress.explain(ctx, err)
@@ -198,5 +214,9 @@ func (r *Router) fromOwner(life context.Context, key ContentKey, owner catalog.N
 	if in.written() < desc.Size {
 		return errdef.New(errdef.Unavailable, "node %s ended the content after %d of %d bytes", owner, in.written(), desc.Size)
 	}
-	return nil
+	again, err := in.settle(resumed)
+	if again && err == nil {
+		return r.fromOwner(life, key, owner, in)
+	}
+	return err
 }

@@ -50,11 +50,14 @@ func (o *tally) Avoided(string) {
 }
 
 func testUpstream(t *testing.T, given Upstream) (*upstream, *tally) {
+	return timedUpstream(t, given, Timings{})
+}
+
+func timedUpstream(t *testing.T, given Upstream, timings Timings) (*upstream, *tally) {
 	t.Helper()
 	observer := newTally()
 	u, err := newUpstream(given, FillerConfig{
-		ManifestBytes: testLimit, Clock: time.Now, Observer: observer,
-		Timings: Timings{Metadata: 5 * time.Second, Stall: 300 * time.Millisecond},
+		ManifestBytes: testLimit, Clock: time.Now, Observer: observer, Timings: timings.withDefaults(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -142,6 +145,15 @@ type failing struct {
 	spoil func(w http.ResponseWriter, req *http.Request) bool
 	// reasons for a tag, a referrers list and a blob; "" where the answer is fine.
 	tag, referrers, blob errdef.Reason
+	stalls               bool // and is noticed by a time-out only
+}
+
+// timings returns time-outs that are short where the test waits for them.
+func (f failing) timings() Timings {
+	if !f.stalls {
+		return Timings{}
+	}
+	return Timings{Metadata: 300 * time.Millisecond, Stall: 300 * time.Millisecond}
 }
 
 func status(code int) func(http.ResponseWriter, *http.Request) bool {
@@ -200,7 +212,7 @@ func failures() []failing {
 		timeout, mismatch    = errdef.UpstreamTimeout, errdef.DigestMismatch
 	)
 	same := func(name string, reason errdef.Reason, spoil func(http.ResponseWriter, *http.Request) bool) failing {
-		return failing{name, spoil, reason, reason, reason}
+		return failing{name, spoil, reason, reason, reason, strings.HasPrefix(name, "stalled")}
 	}
 	return []failing{
 		same("400", invalid, status(400)),
@@ -217,39 +229,39 @@ func failures() []failing {
 		same("204", invalid, status(204)),
 		same("stalled headers", timeout, func(_ http.ResponseWriter, req *http.Request) bool { <-req.Context().Done(); return true }),
 		same("stalled body", timeout, stall),
-		{"truncated", cut(index), unavailable, unavailable, unavailable},
-		{"endless", endless, errdef.ManifestTooLarge, errdef.ManifestTooLarge, errdef.SizeMismatch},
+		{"truncated", cut(index), unavailable, unavailable, unavailable, false},
+		{"endless", endless, errdef.ManifestTooLarge, errdef.ManifestTooLarge, errdef.SizeMismatch, false},
 		{"announced over the limit", answer(index, strings.Repeat(" ", testLimit+1)),
-			errdef.ManifestTooLarge, errdef.ManifestTooLarge, mismatch},
-		{"login page", answer("text/html", "<html>please log in</html>"), errdef.MediaTypeInvalid, errdef.MediaTypeInvalid, mismatch},
-		{"no content type", answer("", "{}"), errdef.MediaTypeInvalid, errdef.MediaTypeInvalid, mismatch},
-		{"not JSON", answer(index, "<html>"), errdef.ManifestInvalid, invalid, mismatch},
-		{"an error with status 200", answer(index, `{"errors":[{"code":"TOOMANYREQUESTS"}]}`), errdef.ManifestInvalid, invalid, mismatch},
-		{"an empty object", answer(index, `{}`), errdef.ManifestInvalid, invalid, mismatch},
-		{"null", answer(index, `null`), errdef.ManifestInvalid, invalid, mismatch},
-		{"deep JSON", answer(index, strings.Repeat("[", 20_000)), errdef.ManifestInvalid, invalid, mismatch},
+			errdef.ManifestTooLarge, errdef.ManifestTooLarge, mismatch, false},
+		{"login page", answer("text/html", "<html>please log in</html>"), errdef.MediaTypeInvalid, errdef.MediaTypeInvalid, mismatch, false},
+		{"no content type", answer("", "{}"), errdef.MediaTypeInvalid, errdef.MediaTypeInvalid, mismatch, false},
+		{"not JSON", answer(index, "<html>"), errdef.ManifestInvalid, invalid, mismatch, false},
+		{"an error with status 200", answer(index, `{"errors":[{"code":"TOOMANYREQUESTS"}]}`), errdef.ManifestInvalid, invalid, mismatch, false},
+		{"an empty object", answer(index, `{}`), errdef.ManifestInvalid, invalid, mismatch, false},
+		{"null", answer(index, `null`), errdef.ManifestInvalid, invalid, mismatch, false},
+		{"deep JSON", answer(index, strings.Repeat("[", 20_000)), errdef.ManifestInvalid, invalid, mismatch, false},
 		{"redirect to nowhere", func(w http.ResponseWriter, req *http.Request) bool {
 			if req.URL.Path == "/gone" {
 				return status(404)(w, req)
 			}
 			http.Redirect(w, req, "/gone?signature=secret", http.StatusTemporaryRedirect)
 			return true
-		}, invalid, invalid, invalid},
+		}, invalid, invalid, invalid, false},
 		{"redirect loop", func(w http.ResponseWriter, req *http.Request) bool {
 			http.Redirect(w, req, req.URL.Path+"?signature=secret", http.StatusTemporaryRedirect)
 			return true
-		}, unavailable, unavailable, unavailable},
+		}, unavailable, unavailable, unavailable, false},
 		{"wrong digest header", func(w http.ResponseWriter, req *http.Request) bool {
 			w.Header().Set(headerDigest, digest.FromString("other").String())
 			return answer(index, `{"schemaVersion":2,"manifests":[]}`)(w, req)
-		}, mismatch, "", mismatch},
+		}, mismatch, "", mismatch, false},
 		{"token service is gone", func(w http.ResponseWriter, req *http.Request) bool {
 			if req.URL.Path == "/token" {
 				return status(404)(w, req)
 			}
 			w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+req.Host+`/token",service="x"`)
 			return status(401)(w, req)
-		}, invalid, invalid, invalid},
+		}, invalid, invalid, invalid, false},
 	}
 }
 
@@ -259,9 +271,9 @@ func TestFailuresOfAnUpstreamAreTyped(t *testing.T) {
 			t.Parallel()
 			r := newTestRegistry(t)
 			r.setSpoil(c.spoil)
-			u, _ := testUpstream(t, r.upstream())
+			u, _ := timedUpstream(t, r.upstream(), c.timings())
 			subject := digest.FromString("subject")
-			ctx, cancel := contextWithin(t, time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), c.timings().withDefaults().Metadata)
 			defer cancel()
 			// The parts that a Filler adds: parsing.
 			desc, body, err := u.manifest(ctx, "org/app", "v1")
@@ -269,7 +281,7 @@ func TestFailuresOfAnUpstreamAreTyped(t *testing.T) {
 				_, err = parseManifest(desc, body)
 			}
 			expect(t, "tag", err, c.tag)
-			ctx, cancel = contextWithin(t, time.Second)
+			ctx, cancel = context.WithTimeout(t.Context(), c.timings().withDefaults().Metadata)
 			defer cancel()
 			_, err = u.referrers(ctx, "org/app", subject)
 			expect(t, "referrers", err, c.referrers)
@@ -330,8 +342,8 @@ func TestReferrersAreWholeOrAnError(t *testing.T) {
 			r.setSpoil(func(w http.ResponseWriter, req *http.Request) bool {
 				return (req.URL.RawQuery != "" || !strings.Contains(req.URL.Path, "/referrers/")) && c.spoil(w, req)
 			})
-			u, _ := testUpstream(t, r.upstream())
-			ctx, cancel := contextWithin(t, time.Second)
+			u, _ := timedUpstream(t, r.upstream(), c.timings())
+			ctx, cancel := context.WithTimeout(t.Context(), c.timings().withDefaults().Metadata)
 			defer cancel()
 			if list, err := u.referrers(ctx, "org/app", subject.Digest); err == nil {
 				t.Errorf("got %d of 3 referrers and no error", len(list))
@@ -478,8 +490,4 @@ func TestUpstreamConfiguration(t *testing.T) {
 			t.Errorf("the error shows the password: %v", err)
 		}
 	}
-}
-
-func contextWithin(t *testing.T, limit time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(t.Context(), limit)
 }

@@ -1,0 +1,358 @@
+package fill
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocistern/ocistern/blobstore"
+	"github.com/ocistern/ocistern/fsm"
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/reference"
+)
+
+const (
+	testTenant     = reference.DefaultTenant
+	testRepository = reference.Repository("up.test/org/app")
+)
+
+// testCluster is three nodes in one process: real catalogs, stores, Fillers and Routers, and a log without Raft that
+// applies every command to all catalogs in one order.
+type testCluster struct {
+	*testRegistry
+	nodes    []*testNode
+	observer *tally
+
+	// mu guards the fields below.
+	mu       sync.Mutex
+	index    catalog.LogIndex
+	noQuorum bool
+	dead     map[catalog.NodeID]bool
+	held     []catalog.Entry // while lagging: committed, not applied
+	lagging  bool
+}
+
+// testNode is one node, and what its Filler and Router see of the others.
+type testNode struct {
+	*testCluster
+	id      catalog.NodeID
+	catalog *catalog.Catalog
+	store   *blobstore.Store
+	filler  *Filler
+	router  *Router
+}
+
+func newTestCluster(t *testing.T, r *testRegistry) *testCluster {
+	return newTimedCluster(t, r, Timings{})
+}
+
+func newTimedCluster(t *testing.T, r *testRegistry, timings Timings) *testCluster {
+	t.Helper()
+	c := &testCluster{testRegistry: r, observer: newTally(), dead: map[catalog.NodeID]bool{}}
+	for _, id := range []catalog.NodeID{"n1", "n2", "n3"} {
+		store, err := blobstore.Open(t.TempDir(), blobstore.Options{MemoryBytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := &testNode{testCluster: c, id: id, catalog: catalog.New(), store: store}
+		n.filler, err = NewFiller(FillerConfig{
+			Catalog: n.catalog, Store: store, Proposer: n, Holders: n, Self: id, Upstreams: []Upstream{r.upstream()},
+			Policy: DefaultPolicy(), ManifestBytes: testLimit, Clock: time.Now, Observer: c.observer, Timings: timings,
+			Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.router = NewRouter(RouterConfig{
+			Filler: n.filler, Members: n, Peers: n, Announcer: n, Logger: slog.New(slog.DiscardHandler),
+		})
+		c.nodes = append(c.nodes, n)
+		t.Cleanup(func() {
+			n.router.Close()
+			n.filler.Close()
+			if err := store.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return c
+}
+
+// Apply implements Proposer, by way of the log's own format.
+func (c *testCluster) Apply(_ context.Context, command catalog.Command) (catalog.LogIndex, error) {
+	encoded, err := fsm.Encode(command)
+	if err != nil {
+		return 0, err
+	}
+	if command, err = fsm.Decode(encoded); err != nil {
+		return 0, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.noQuorum {
+		return 0, errdef.New(errdef.NoQuorum, "the test has taken the quorum away")
+	}
+	c.index++
+	c.held = append(c.held, catalog.Entry{Index: c.index, Command: command})
+	if c.lagging {
+		return c.index, nil
+	}
+	return c.index, c.applyHeld()
+}
+
+// applyHeld applies what is committed. The caller holds mu.
+func (c *testCluster) applyHeld() (err error) {
+	for _, entry := range c.held {
+		for _, n := range c.nodes {
+			err = n.catalog.Apply(entry)[0]
+		}
+	}
+	c.held = nil
+	return err
+}
+
+func (c *testCluster) set(change func(*testCluster)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(c)
+}
+
+func (c *testCluster) alive(id catalog.NodeID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead[id] {
+		return errdef.New(errdef.Unavailable, "node %s is dead", id)
+	}
+	return nil
+}
+
+func (c *testCluster) node(id catalog.NodeID) *testNode {
+	for _, n := range c.nodes {
+		if n.id == id {
+			return n
+		}
+	}
+	panic("no node " + id)
+}
+
+// ranked returns the nodes by their claim on a key.
+func (c *testCluster) ranked(owners func([]catalog.NodeID) []catalog.NodeID) []*testNode {
+	var nodes []*testNode
+	for _, id := range owners(c.nodes[0].Living()) {
+		nodes = append(nodes, c.node(id))
+	}
+	return nodes
+}
+
+// flying counts the flights for content that have not ended.
+func (c *testCluster) flying() (running int) {
+	for _, n := range c.nodes {
+		for _, group := range []*flights[ContentKey, *arrival]{n.filler.contents, n.router.contents} {
+			group.mu.Lock()
+			running += len(group.running)
+			group.mu.Unlock()
+		}
+	}
+	return running
+}
+
+// Self implements Members.
+func (n *testNode) Self() catalog.NodeID { return n.id }
+
+// Living implements Members. Gossip is slow: it does not notice that a node is dead.
+func (n *testNode) Living() []catalog.NodeID { return []catalog.NodeID{"n1", "n2", "n3"} }
+
+// Announce implements Announcer.
+func (n *testNode) Announce(dgst digest.Digest) {
+	_, _ = n.Apply(context.Background(), catalog.AddHolder{Node: n.id, Digests: []digest.Digest{dgst}})
+}
+
+// Refresh implements Peers.
+func (n *testNode) Refresh(ctx context.Context, node catalog.NodeID, key Key, seen catalog.LogIndex) (catalog.LogIndex, error) {
+	if err := n.alive(node); err != nil {
+		return 0, err
+	}
+	index, err := n.node(node).filler.Refresh(ctx, key, seen)
+	if failed := n.alive(node); failed != nil {
+		return 0, failed
+	}
+	return index, err
+}
+
+// FetchContent implements Peers.
+func (n *testNode) FetchContent(ctx context.Context, node catalog.NodeID, key ContentKey, offset int64) (*Stream, error) {
+	if err := n.alive(node); err != nil {
+		return nil, err
+	}
+	stream, err := n.node(node).filler.Fetch(ctx, key, offset)
+	if err == nil {
+		stream.ReadCloser = &mortalReader{stream.ReadCloser, n.testCluster, node}
+	}
+	return stream, err
+}
+
+// FetchHeld implements Holders.
+func (n *testNode) FetchHeld(
+	_ context.Context, node catalog.NodeID, dgst digest.Digest, offset int64,
+) (io.ReadCloser, int64, error) {
+	if err := n.alive(node); err != nil {
+		return nil, 0, err
+	}
+	content, err := n.node(node).store.Open(dgst)
+	if err != nil {
+		return nil, 0, err
+	}
+	if _, err := content.Seek(offset, io.SeekStart); err != nil {
+		return nil, 0, err
+	}
+	return &mortalReader{content, n.testCluster, node}, content.Size(), nil
+}
+
+// mortalReader fails when the node that it reads from dies.
+type mortalReader struct {
+	io.ReadCloser
+	cluster *testCluster
+	node    catalog.NodeID
+}
+
+func (r *mortalReader) Read(p []byte) (int, error) {
+	if err := r.cluster.alive(r.node); err != nil {
+		return 0, err
+	}
+	n, err := r.ReadCloser.Read(p[:min(len(p), 4<<10)])
+	if failed := r.cluster.alive(r.node); failed != nil {
+		return 0, failed
+	}
+	return n, err
+}
+
+// The methods below are a small package registry: answer from the catalog and the store, else fill.
+
+func (n *testNode) tag(ctx context.Context, name string) (ocispec.Descriptor, error) {
+	key := Key{testTenant, testRepository, KindTag, name}
+	snapshot := n.catalog.Snapshot()
+	if found, ok := snapshot.Tag(testTenant, testRepository, reference.Tag(name)); ok {
+		return found.Descriptor, nil
+	}
+	index, err := n.router.Refresh(ctx, key, snapshot.Index())
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if snapshot, err = n.catalog.Wait(ctx, index); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	found, _ := snapshot.Tag(testTenant, testRepository, reference.Tag(name))
+	return found.Descriptor, nil
+}
+
+func (n *testNode) referrers(ctx context.Context, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	key := Key{testTenant, testRepository, KindReferrers, subject.String()}
+	snapshot := n.catalog.Snapshot()
+	if list, ok := snapshot.Referrers(testTenant, testRepository, subject); ok {
+		return list.Descriptors, nil
+	}
+	index, err := n.router.Refresh(ctx, key, snapshot.Index())
+	if err != nil {
+		return nil, err
+	}
+	if snapshot, err = n.catalog.Wait(ctx, index); err != nil {
+		return nil, err
+	}
+	list, _ := snapshot.Referrers(testTenant, testRepository, subject)
+	return list.Descriptors, nil
+}
+
+func (n *testNode) content(ctx context.Context, kind ContentKind, dgst digest.Digest) ([]byte, error) {
+	if _, linked := n.catalog.Snapshot().Link(testTenant, testRepository, dgst); linked {
+		if content, err := n.store.Open(dgst); err == nil {
+			defer content.Close()
+			return io.ReadAll(content)
+		}
+	}
+	stream, err := n.router.Fetch(ctx, ContentKey{testTenant, testRepository, kind, dgst}, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	return io.ReadAll(stream)
+}
+
+// verify does what a verifier does with an image: its tag, manifest and layers, its signatures and theirs.
+func (n *testNode) verify(ctx context.Context, tag string, signatures int) error {
+	image, err := n.tag(ctx, tag)
+	if err != nil {
+		return err
+	}
+	if err := n.walk(ctx, image.Digest); err != nil {
+		return err
+	}
+	list, err := n.referrers(ctx, image.Digest)
+	if err != nil {
+		return err
+	}
+	if len(list) != signatures {
+		return errdef.New(errdef.Internal, "%d of %d signatures", len(list), signatures)
+	}
+	for _, signature := range list {
+		if err := n.walk(ctx, signature.Digest); err != nil {
+			return err
+		}
+		if none, err := n.referrers(ctx, signature.Digest); err != nil || len(none) > 0 {
+			return errdef.New(errdef.Internal, "referrers of a signature: %v, %v", none, err)
+		}
+	}
+	return nil
+}
+
+// walk reads a manifest and all that it names.
+func (n *testNode) walk(ctx context.Context, dgst digest.Digest) error {
+	body, err := n.content(ctx, ContentManifest, dgst)
+	if err != nil {
+		return err
+	}
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: dgst}
+	manifest, err := parseManifest(desc, body)
+	if err != nil {
+		return err
+	}
+	for _, child := range manifest.Children {
+		blob, err := n.content(ctx, ContentBlob, child.Digest)
+		if err != nil {
+			return err
+		}
+		if digest.FromBytes(blob) != child.Digest {
+			return errdef.New(errdef.DigestMismatch, "%d bytes of %s", len(blob), child.Digest)
+		}
+	}
+	return nil
+}
+
+// eventually waits for something that happens after a caller has its answer.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for !condition() {
+		select {
+		case <-deadline:
+			t.Fatalf("never: %s", what)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// layer returns content of some size that compresses badly and differs by seed.
+func layer(size int, seed string) []byte {
+	var b strings.Builder
+	for sum := digest.FromString(seed); b.Len() < size; sum = digest.FromString(sum.String()) {
+		b.WriteString(sum.Encoded())
+	}
+	return []byte(b.String()[:size])
+}
