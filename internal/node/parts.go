@@ -1,0 +1,135 @@
+package node
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ocistern/ocistern/blobstore"
+	"github.com/ocistern/ocistern/blobstore/peer"
+	"github.com/ocistern/ocistern/cluster"
+	"github.com/ocistern/ocistern/fsm"
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/fill"
+	"github.com/ocistern/ocistern/internal/rpc"
+)
+
+// contentDir is the directory of the blobstore in the data directory; package cluster keeps its own files beside it.
+const contentDir = "content"
+
+func (n *Node) listen() error {
+	var err error
+	if n.listeners, err = listen(n.config.Listen); err != nil {
+		return err
+	}
+	n.onClose("listeners", func(context.Context) error { return n.listeners.close() })
+	n.serveAdmin()
+	return nil
+}
+
+func (n *Node) openStore() error {
+	if err := prepareDataDir(n.config.DataDir); err != nil {
+		return err
+	}
+	var err error
+	n.store, err = blobstore.Open(filepath.Join(n.config.DataDir, contentDir), blobstore.Options{
+		MemoryBytes: n.config.Limits.MemoryBytes, Logger: n.options.Logger.With("part", "blobstore"),
+		Quarantined: n.quarantined,
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose("content", func(context.Context) error { return n.store.Close() })
+	return nil
+}
+
+func (n *Node) openCluster() error {
+	n.catalog = catalog.New()
+	machine := fsm.New(n.catalog, fsm.Options{Stop: n.fail, Applied: n.applied})
+	n.peers = rpc.NewPeerClient(n.clusterID)
+	n.onClose("connections to peers", func(context.Context) error { return n.peers.Close() })
+	opened, err := cluster.Open(cluster.Config{
+		DataDir: n.config.DataDir, Name: n.config.Name, Expect: n.config.Cluster.Expect, Join: n.config.Cluster.Join,
+		Listen:    cluster.Addresses{Raft: n.config.Listen.Raft, Gossip: n.config.Listen.Gossip},
+		Advertise: advertise(n.config, n.listeners),
+	}, machine, n.catalog, n.peers, n.options.Logger.With("part", "cluster"))
+	if err != nil {
+		return err
+	}
+	n.cluster.Store(opened)
+	n.onClose("cluster", opened.Shutdown)
+	n.metrics.watch(n)
+	return nil
+}
+
+// applied tells the replicator of new content. Entries that are applied before it exists are found by its scan.
+func (n *Node) applied(entries []catalog.Entry) {
+	if r := n.replicator.Load(); r != nil {
+		r.Notice(entries)
+	}
+}
+
+// quarantined tells the replicator of content that this node has lost. What is lost before it exists, its scan finds.
+func (n *Node) quarantined(dgst digest.Digest) {
+	if r := n.replicator.Load(); r != nil {
+		r.Recheck(dgst)
+	}
+}
+
+// openReplication starts what keeps small content on this node, and the catalog's word on its content true.
+func (n *Node) openReplication() error {
+	members, logger := n.cluster.Load(), n.options.Logger.With("part", "replication")
+	n.announcer = peer.NewAnnouncer(members.Self(), n.store, members, logger)
+	replicator := peer.NewReplicator(peer.ReplicatorConfig{
+		Self: members.Self(), Catalog: n.catalog, Store: n.store, Source: n.nodePeers(), Announcer: n.announcer, Logger: logger,
+	})
+	n.replicator.Store(replicator)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { n.announcer.Run(ctx) })
+	running.Go(func() { replicator.Run(ctx) })
+	n.onClose("replication", func(context.Context) error {
+		cancel()
+		running.Wait()
+		return nil
+	})
+	return nil
+}
+
+// nodePeers finds peers by node id, as the members of the cluster have it.
+func (n *Node) nodePeers() *rpc.NodePeers {
+	members := n.cluster.Load()
+	return rpc.NewNodePeers(n.peers, func(id catalog.NodeID) (string, bool) {
+		member, found := members.Member(id)
+		return member.Addresses.Peer, found
+	})
+}
+
+func (n *Node) openFill() error {
+	members, logger := n.cluster.Load(), n.options.Logger.With("part", "fill")
+	var upstreams []fill.Upstream
+	for _, u := range n.config.Upstreams {
+		upstreams = append(upstreams, fill.Upstream{Name: u.Name, URL: u.URL})
+	}
+	var err error
+	n.filler, err = fill.NewFiller(fill.FillerConfig{
+		Catalog: n.catalog, Store: n.store, Proposer: members, Holders: n.nodePeers(), Self: members.Self(),
+		Upstreams: upstreams, Policy: fill.DefaultPolicy(), ManifestBytes: n.config.Limits.ManifestBytes,
+		Clock: time.Now, Logger: logger, Observer: n.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	n.router = fill.NewRouter(fill.RouterConfig{
+		Filler: n.filler, Members: members, Peers: n.nodePeers(), Announcer: n.announcer, Logger: logger,
+	})
+	n.onClose("fill", func(context.Context) error {
+		n.router.Close()
+		n.filler.Close()
+		return nil
+	})
+	return nil
+}

@@ -1,0 +1,106 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/ocistern/ocistern/internal/distribution"
+	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/registry"
+	"github.com/ocistern/ocistern/internal/rpc"
+)
+
+// How long calls in flight may go on once the node stops. Peers get less: they resume elsewhere, and the leadership is
+// handed over only after them.
+const (
+	drainCallers = 10 * time.Second
+	drainPeers   = time.Second
+	drainAdmin   = time.Second
+)
+
+// Limits of HTTP connections. A body may take as long as it makes progress, so there is no limit for a whole request.
+const (
+	headerTimeout  = 10 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 64 << 10
+)
+
+// serveAdmin comes first and ends last, so that /livez answers for as long as the process works.
+func (n *Node) serveAdmin() {
+	server := n.httpServer(admin(n.metrics, n.ready, n.options.Logger))
+	n.serve("admin API", n.listeners.admin, server.Serve)
+	n.onClose("admin API", func(ctx context.Context) error { return stopHTTP(ctx, server, drainAdmin) })
+}
+
+func (n *Node) servePeers() error {
+	server := rpc.NewPeerServer(rpc.PeerConfig{
+		Cluster: n.cluster.Load(), Filler: n.filler, Store: n.store, Logger: n.options.Logger.With("part", "peer API"),
+	})
+	n.serve("peer API", n.listeners.peer, server.Serve)
+	n.onClose("peer API", func(ctx context.Context) error { return stopGRPC(ctx, server, drainPeers) })
+	return nil
+}
+
+// serveCallers starts the two protocols over the one set of use cases.
+func (n *Node) serveCallers() error {
+	cache := registry.Observed(registry.New(registry.Config{
+		Catalog: n.catalog, Store: n.store, Fill: n.router, Node: n.config.Name, Ready: n.caughtUp, Clock: time.Now,
+		ManifestBytes: n.config.Limits.ManifestBytes,
+	}), n.metrics.observe)
+
+	calls := rpc.NewRegistryServer(rpc.RegistryConfig{
+		Registry: cache, Status: n, Ready: n.ready, Logger: n.options.Logger.With("part", "client API"),
+	})
+	web := n.httpServer(distribution.New(cache, n.options.Logger.With("part", "distribution API"), n.metrics.observeHTTP))
+	n.serve("client API", n.listeners.grpc, calls.Serve)
+	n.serve("distribution API", n.listeners.registry, web.Serve)
+	n.onClose("APIs for callers", func(ctx context.Context) error {
+		var both errgroup.Group
+		both.Go(func() error { return stopHTTP(ctx, web, drainCallers) })
+		both.Go(func() error { return stopGRPC(ctx, calls, drainCallers) })
+		return both.Wait()
+	})
+	return nil
+}
+
+func (n *Node) httpServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(n.options.Logger.Handler(), slog.LevelWarn),
+	}
+}
+
+// serve runs a server in the background. A node that cannot accept connections any more ends.
+func (n *Node) serve(name string, listener net.Listener, serve func(net.Listener) error) {
+	go func() {
+		if err := serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
+			n.fail(errdef.Wrap(errdef.Internal, err, "the %s on %s has ended", name, listener.Addr()))
+		}
+	}()
+}
+
+// stopHTTP lets calls in flight end for a while, then cuts them.
+func stopHTTP(ctx context.Context, server *http.Server, drain time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, drain)
+	defer cancel()
+	if err := server.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return server.Close()
+}
+
+func stopGRPC(ctx context.Context, server *grpc.Server, drain time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, drain)
+	defer cancel()
+	unhurried := context.AfterFunc(ctx, server.Stop) // which makes GracefulStop return
+	server.GracefulStop()
+	unhurried()
+	return nil
+}
