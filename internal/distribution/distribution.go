@@ -1,10 +1,11 @@
 // Package distribution serves the OCI distribution API (`/v2/`) over the use cases of package registry.
 //
-// It translates HTTP and nothing else: no caching, no catalog, no upstreams. This version reads (pull, content discovery,
-// referrers); a write is answered 405 UNSUPPORTED. The node's composition root mounts it on the registry address.
+// It translates HTTP and nothing else: no caching, no catalog, no upstreams. This version reads (pull, content
+// discovery, referrers); a write is answered 405 UNSUPPORTED. The node's composition root mounts it on the registry address.
 package distribution
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 
@@ -33,19 +34,23 @@ type request struct {
 	*http.Request
 	principal registry.Principal
 	target    registry.Target
-	reference string // as in the path: tag, digest, or empty
 }
 
 // ServeHTTP routes by the path's last words, since repository names contain slashes.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	w.Header().Set("X-Content-Type-Options", "nosniff") // content is anybody's; a browser must not guess what it is
 	route, parsed, err := h.parse(r)
 	if err == nil {
 		err = route.serve(h, w, parsed)
 	}
 	h.observe(route.name, errdef.ReasonOf(err))
-	if err != nil {
-		h.fail(w, r, err)
+	var cut *cutError
+	switch {
+	case errors.As(err, &cut):
+		h.cut(r, err)
+	case err != nil:
+		h.fail(w, r, route, err)
 	}
 }
 
@@ -58,7 +63,7 @@ func (h *Handler) parse(r *http.Request) (route, request, error) {
 		return route, request{}, errdef.New(errdef.Unsupported, "%s is not supported here", r.Method).
 			WithRemedy("this version reads only: push to the upstream registry")
 	}
-	parsed := request{Request: r, principal: registry.Principal{Name: "anonymous", Tenant: reference.DefaultTenant}, reference: ref}
+	parsed := request{Request: r, principal: registry.Principal{Name: "anonymous", Tenant: reference.DefaultTenant}}
 	if name == "" {
 		return route, parsed, nil
 	}
@@ -72,7 +77,8 @@ func (h *Handler) parse(r *http.Request) (route, request, error) {
 	}
 	parsed.target.Reference, err = reference.ParseTagOrDigest(repository, ref)
 	if err == nil && route.digestOnly && parsed.target.Reference.Digest == "" {
-		err = errdef.New(errdef.DigestInvalid, "%q is not a digest", ref).WithRemedy("name a digest, for example sha256:...")
+		err = errdef.New(errdef.DigestInvalid, "%q is not a digest", ref).
+			WithRemedy("name a digest, for example sha256:...")
 	}
 	return route, parsed, err
 }

@@ -25,6 +25,10 @@ func (h *Handler) base(w http.ResponseWriter, r request) error {
 
 // manifest answers "Pulling manifests".
 func (h *Handler) manifest(w http.ResponseWriter, r request) error {
+	if r.Method == http.MethodHead && r.target.Reference.Tag != "" {
+		return h.head(w, r, "")
+	}
+	// A digest may name a blob, which this endpoint must not answer for: only reading it as a manifest tells.
 	found, err := h.registry.FetchManifest(r.Context(), r.principal, r.target)
 	if err != nil {
 		return err
@@ -33,38 +37,54 @@ func (h *Handler) manifest(w http.ResponseWriter, r request) error {
 	return writeContent(w, r, found.Descriptor, found.Content)
 }
 
-// blob answers "Pulling blobs", with one byte range.
-func (h *Handler) blob(w http.ResponseWriter, r request) error {
-	offset, ranged, err := parseRange(r.Header.Get("Range"))
+// blobMediaType is the Content-Type of blobs: what a manifest calls them is none of this endpoint's business.
+const blobMediaType = "application/octet-stream"
+
+// head answers HEAD without opening content. The descriptor's media type is told unless mediaType says another.
+func (h *Handler) head(w http.ResponseWriter, r request, mediaType string) error {
+	found, err := h.registry.Resolve(r.Context(), r.principal, r.target)
 	if err != nil {
 		return err
 	}
-	found, err := h.registry.FetchBlob(r.Context(), r.principal, r.target, offset)
+	if mediaType != "" {
+		found.Descriptor.MediaType = mediaType
+	}
+	declare(w, found.Provenance)
+	describe(w, found.Descriptor, found.Descriptor.Size)
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// blob answers "Pulling blobs", with one byte range.
+func (h *Handler) blob(w http.ResponseWriter, r request) error {
+	w.Header().Set("Accept-Ranges", "bytes")
+	if r.Method == http.MethodHead {
+		return h.head(w, r, blobMediaType)
+	}
+	ranged, err := requestedRange(r.Header)
+	if err != nil {
+		return err
+	}
+	found, err := h.registry.FetchBlob(r.Context(), r.principal, r.target, ranged.first)
 	if err != nil {
 		return err
 	}
 	defer found.Content.Close()
-	size := found.Descriptor.Size
-	if ranged.end < 0 || ranged.end >= size {
-		ranged.end = size - 1
+	desc, status := found.Descriptor, http.StatusOK
+	if ranged.last < 0 || ranged.last >= desc.Size {
+		ranged.last = desc.Size - 1
 	}
 	declare(w, found.Provenance)
-	w.Header().Set("Docker-Content-Digest", found.Descriptor.Digest.String())
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Accept-Ranges", "bytes")
-	length := ranged.end - offset + 1
-	w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
+	length := ranged.last - ranged.first + 1
+	describe(w, ocispec.Descriptor{MediaType: blobMediaType, Digest: desc.Digest}, length)
 	if ranged.asked {
-		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", offset, ranged.end, size))
-		w.WriteHeader(http.StatusPartialContent)
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", ranged.first, ranged.last, desc.Size))
+		status = http.StatusPartialContent
 	}
-	if r.Method == http.MethodHead {
-		return nil
-	}
+	w.WriteHeader(status)
+	// Content is handed over as it is: net/http sends a file without copying it through this process.
 	if _, err := io.CopyN(w, found.Content, length); err != nil {
-		// The header is out: only a cut connection tells the caller that the body is not whole.
-		h.logger.Warn("blob response cut", "repository", r.target.Reference.Repository, "digest", r.reference, "error", err)
-		panic(http.ErrAbortHandler)
+		return &cutError{cause: err}
 	}
 	return nil
 }
@@ -98,7 +118,8 @@ func (h *Handler) tags(w http.ResponseWriter, r request) error {
 	if text := query.Get("n"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 0 {
-			return errdef.New(errdef.UsageInvalid, "n=%.20q is not a number of tags", text).WithRemedy("a whole number from 0 to %d", tagsLimit)
+			return errdef.New(errdef.UsageInvalid, "n=%.20q is not a number of tags", text).
+				WithRemedy("a whole number from 0 to %d", tagsLimit)
 		}
 		limit = min(n, tagsLimit)
 	}
@@ -115,14 +136,23 @@ func (h *Handler) tags(w http.ResponseWriter, r request) error {
 	if page.Tags == nil {
 		page.Tags = []reference.Tag{}
 	}
-	return writeJSON(w, r, "application/json", map[string]any{"name": r.target.Reference.Repository, "tags": page.Tags})
+	return writeJSON(w, r, "application/json", struct {
+		Name reference.Repository `json:"name"`
+		Tags []reference.Tag      `json:"tags"`
+	}{r.target.Reference.Repository, page.Tags})
 }
 
 // declare puts the provenance of an answer into headers (guarantee G6).
 func declare(w http.ResponseWriter, p registry.Provenance) {
 	header := w.Header()
 	header.Set("Ocistern-Catalog-Index", strconv.FormatUint(uint64(p.Index), 10))
-	header.Set("Ocistern-Source", map[catalog.Source]string{catalog.SourceUpstream: "upstream", catalog.SourcePushed: "pushed"}[p.Source])
+	header.Set("Ocistern-Node", p.Node)
+	switch p.Source {
+	case catalog.SourceUpstream:
+		header.Set("Ocistern-Source", "upstream")
+	case catalog.SourcePushed:
+		header.Set("Ocistern-Source", "pushed")
+	}
 	if !p.Observed.IsZero() {
 		header.Set("Age", strconv.FormatInt(max(0, int64(time.Since(p.Observed)/time.Second)), 10))
 	}
@@ -131,24 +161,33 @@ func declare(w http.ResponseWriter, p registry.Provenance) {
 	}
 }
 
+// describe puts what a body is into headers.
+func describe(w http.ResponseWriter, desc ocispec.Descriptor, length int64) {
+	header := w.Header()
+	header.Set("Content-Type", desc.MediaType)
+	header.Set("Content-Length", strconv.FormatInt(length, 10))
+	if desc.Digest != "" {
+		header.Set("Docker-Content-Digest", desc.Digest.String())
+	}
+}
+
 func writeJSON(w http.ResponseWriter, r request, mediaType string, value any) error {
 	body, err := json.Marshal(value)
 	if err != nil {
 		return errdef.Wrap(errdef.Internal, err, "cannot encode the answer")
 	}
-	return writeContent(w, r, ocispec.Descriptor{MediaType: mediaType, Size: int64(len(body))}, body)
+	return writeContent(w, r, ocispec.Descriptor{MediaType: mediaType}, body)
 }
 
-// writeContent sends a whole body; a caller that went away is not our failure.
+// writeContent sends a whole body.
 func writeContent(w http.ResponseWriter, r request, desc ocispec.Descriptor, body []byte) error {
-	w.Header().Set("Content-Type", desc.MediaType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	if desc.Digest != "" {
-		w.Header().Set("Docker-Content-Digest", desc.Digest.String())
-	}
+	describe(w, desc, int64(len(body)))
 	w.WriteHeader(http.StatusOK)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	if _, err := w.Write(body); err != nil {
+		return &cutError{cause: err}
 	}
 	return nil
 }

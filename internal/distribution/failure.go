@@ -3,7 +3,6 @@ package distribution
 import (
 	"encoding/json"
 	"net/http"
-	"strings"
 
 	"github.com/ocistern/ocistern/internal/errdef"
 )
@@ -15,11 +14,25 @@ type failure struct {
 	Detail  map[string]string `json:"detail"`
 }
 
+// cutError is a failure after the header was sent: only a cut connection tells the caller that the body is not whole.
+type cutError struct{ cause error }
+
+func (c *cutError) Error() string { return "response cut: " + c.cause.Error() }
+func (c *cutError) Unwrap() error { return c.cause }
+
+// cut aborts the response. A caller that went away itself is not worth a line.
+func (h *Handler) cut(r *http.Request, err error) {
+	if r.Context().Err() == nil {
+		h.logger.Warn("response cut", "path", r.URL.Path, "error", err)
+	}
+	panic(http.ErrAbortHandler) // the way of net/http to cut a connection
+}
+
 // fail answers err with the code and status of its row in package errdef.
-func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, endpoint route, err error) {
 	code, status := errdef.HTTP(err)
-	if code == "MANIFEST_UNKNOWN" && strings.Contains(r.URL.Path, "/blobs/") {
-		code = "BLOB_UNKNOWN"
+	if code == "MANIFEST_UNKNOWN" && endpoint.unknown != "" {
+		code = endpoint.unknown
 	}
 	if status >= http.StatusInternalServerError {
 		h.logger.Warn("request failed", "method", r.Method, "path", r.URL.Path, "status", status, "error", err)

@@ -2,6 +2,7 @@ package distribution
 
 import (
 	"math"
+	"net/http"
 	"regexp"
 	"strconv"
 
@@ -10,31 +11,37 @@ import (
 
 var rangePattern = regexp.MustCompile(`^bytes=(\d{1,19})-(\d{0,19})$`)
 
-// byteRange is the end of the range asked for; end is inclusive and -1 for "to the last byte".
+// byteRange is what part of a blob was asked for. The last byte is inclusive, -1 for that of the blob.
 type byteRange struct {
-	asked bool
-	end   int64
+	asked       bool
+	first, last int64
 }
 
-// parseRange reads a Range header with one range from a first byte on (RFC 9110, section 14). Other forms (several
-// ranges, a suffix) are ignored, as the RFC allows: the whole content is sent.
-func parseRange(header string) (offset int64, r byteRange, err error) {
-	parts := rangePattern.FindStringSubmatch(header)
-	if parts == nil {
-		return 0, byteRange{end: -1}, nil
+// requestedRange reads the Range header: one range from a first byte on (RFC 9110, section 14). Other forms (several
+// ranges, a suffix) are ignored, as the RFC allows, and so is a range with a condition that we give no validator for:
+// the whole content is sent.
+func requestedRange(header http.Header) (byteRange, error) {
+	whole := byteRange{last: -1}
+	text := header.Get("Range")
+	parts := rangePattern.FindStringSubmatch(text)
+	if parts == nil || header.Get("If-Range") != "" {
+		return whole, nil
 	}
-	offset, err = strconv.ParseInt(parts[1], 10, 64)
-	if err != nil {
-		offset = math.MaxInt64
-	}
-	end := int64(-1)
+	asked := byteRange{asked: true, first: position(parts[1]), last: -1}
 	if parts[2] != "" {
-		if end, err = strconv.ParseInt(parts[2], 10, 64); err != nil {
-			end = math.MaxInt64
-		}
-		if end < offset {
-			return 0, byteRange{}, errdef.New(errdef.RangeInvalid, "range %q ends before it starts", header).WithRemedy("bytes=FIRST-LAST")
+		asked.last = position(parts[2])
+		if asked.last < asked.first {
+			return whole, errdef.New(errdef.RangeInvalid, "range %q ends before it starts", text).WithRemedy("bytes=FIRST-LAST")
 		}
 	}
-	return offset, byteRange{asked: true, end: end}, nil
+	return asked, nil
+}
+
+// position reads at most 19 digits; what no file can have is as good as the largest number.
+func position(digits string) int64 {
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return math.MaxInt64
+	}
+	return n
 }

@@ -12,13 +12,14 @@ type route struct {
 	name       string
 	word       string // between repository name and reference
 	digestOnly bool
+	unknown    string // error code for what is not found; MANIFEST_UNKNOWN when empty
 	serve      func(*Handler, http.ResponseWriter, request) error
 }
 
 func routes() []route {
 	return []route{
 		{name: "manifest", word: "/manifests/", serve: (*Handler).manifest},
-		{name: "blob", word: "/blobs/", digestOnly: true, serve: (*Handler).blob},
+		{name: "blob", word: "/blobs/", digestOnly: true, unknown: "BLOB_UNKNOWN", serve: (*Handler).blob},
 		{name: "referrers", word: "/referrers/", digestOnly: true, serve: (*Handler).referrers},
 	}
 }
@@ -47,6 +48,7 @@ func match(path string) (route, string, string, error) {
 }
 
 func unknown(path string) (route, string, string, error) {
-	return route{name: "unknown"}, "", "", errdef.New(errdef.NotFound, "no such endpoint: %.200s", path).
+	err := errdef.New(errdef.NotFound, "no such endpoint: %.200q", path).
 		WithRemedy("the API of the OCI distribution spec is under /v2/")
+	return route{name: "unknown", unknown: "NAME_UNKNOWN"}, "", "", err
 }

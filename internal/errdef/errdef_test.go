@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	oras "oras.land/oras-go/v2/errdef"
 )
 
@@ -56,5 +59,19 @@ func TestReasonOf(t *testing.T) {
 func TestUnknownReasonFromANewerNodeIsInternal(t *testing.T) {
 	if err := New("FROM_THE_FUTURE", "x"); !errors.Is(err, ErrInternal) || ExitCode(err) != exitError {
 		t.Errorf("a reason this build does not know must be internal, got exit %d", ExitCode(err))
+	}
+}
+
+// A message may quote what a caller or an upstream sent.
+func TestAnyMessageCrossesGRPC(t *testing.T) {
+	for _, text := range []string{"\xff\xfe", strings.Repeat("\u20ac", maxMessage)} {
+		sent := New(NotFound, "no %s", text).WithRemedy("not %s", text)
+		st := status.Convert(ToGRPC(sent))
+		if _, err := proto.Marshal(st.Proto()); err != nil {
+			t.Errorf("%.20q cannot be sent: %v", text, err)
+		}
+		if got := FromGRPC(st.Err()); ReasonOf(got) != NotFound || len(got.Error()) > 3*maxMessage {
+			t.Errorf("%.20q came back as %.100v", text, got)
+		}
 	}
 }

@@ -13,6 +13,9 @@ import (
 // domain marks the ErrorInfo details that this package writes and reads.
 const domain = "ocistern"
 
+// maxMessage bounds a message on the wire, in bytes: it travels in a header, and proxies bound those.
+const maxMessage = 2 << 10
+
 // ToGRPC converts err into a gRPC status error that carries its reason and remedy as an ErrorInfo detail
 // (google.rpc.ErrorInfo). It returns nil for nil.
 func ToGRPC(err error) error {
@@ -25,14 +28,22 @@ func ToGRPC(err error) error {
 		remedy = typed.Remedy
 		message = strings.TrimSuffix(message, " ("+remedy+")") // printed again by the receiver
 	}
-	plain := status.New(rowOf(reason).code, message)
+	plain := status.New(rowOf(reason).code, sendable(message))
 	detailed, detailErr := plain.WithDetails(&errdetails.ErrorInfo{
-		Reason: string(reason), Domain: domain, Metadata: map[string]string{"remedy": remedy},
+		Reason: string(reason), Domain: domain, Metadata: map[string]string{"remedy": sendable(remedy)},
 	})
 	if detailErr != nil {
 		return plain.Err()
 	}
 	return detailed.Err()
+}
+
+// sendable makes text fit for the wire. gRPC drops the details, and with them the reason, of a status that is not UTF-8.
+func sendable(text string) string {
+	if len(text) > maxMessage {
+		text = text[:maxMessage]
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
 // FromGRPC rebuilds the typed error from a gRPC error. A status without our detail (a proxy, the gRPC library itself)

@@ -178,6 +178,16 @@ func table() []row {
 	}
 }
 
+// Reasons returns every reason, in the order of the table.
+func Reasons() []Reason {
+	rows := table()
+	reasons := make([]Reason, 0, len(rows))
+	for _, r := range rows {
+		reasons = append(reasons, r.reason)
+	}
+	return reasons
+}
+
 // rowOf returns the row of a reason. A reason this build does not know (sent by a newer node) is internal.
 func rowOf(reason Reason) row {
 	rows := table()

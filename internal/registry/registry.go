@@ -1,6 +1,6 @@
-// Package registry holds the use cases of Ocistern (resolve, fetch, list) behind one interface that gRPC, HTTP and tests
-// share. It decides what may be answered from the catalog and what must be refreshed first; it speaks no protocol and
-// dials nobody: package fill does that, on the node that owns the key.
+// Package registry holds the use cases of Ocistern (resolve, fetch, list) behind one interface that gRPC, HTTP and
+// tests share. It decides what may be answered from the catalog and what must be refreshed first; it speaks no protocol
+// and dials nobody: package fill does that, on the node that owns the key.
 package registry
 
 import (
@@ -51,6 +51,7 @@ type Provenance struct {
 	Observed    time.Time // zero for pushed and immutable content
 	StaleReason string    // empty when fresh
 	Node        string    // name of the answering node
+	Filled      bool      // the call waited for a fill; for metrics, not on the wire
 }
 
 // Resolved is the answer of Resolve.

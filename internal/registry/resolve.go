@@ -1,0 +1,121 @@
+package registry
+
+import (
+	"context"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/fill"
+)
+
+// Resolve implements Registry. A digest may name a manifest or a blob.
+func (c *Cache) Resolve(ctx context.Context, principal Principal, target Target) (Resolved, error) {
+	v, err := c.begin(ctx, principal, target)
+	if err != nil {
+		return Resolved{}, err
+	}
+	var resolved Resolved
+	if v.Digest == "" {
+		resolved.Descriptor, resolved.Provenance, err = c.resolveTag(ctx, &v)
+	} else {
+		resolved.Descriptor, resolved.Provenance, err = c.resolveDigest(ctx, &v)
+	}
+	return resolved, err
+}
+
+func (c *Cache) resolveTag(ctx context.Context, v *view) (ocispec.Descriptor, Provenance, error) {
+	key := fill.Key{Tenant: v.tenant, Repository: v.Repository, Kind: fill.KindTag, Reference: string(v.Tag)}
+	return current(ctx, c, v, key, (*view).lookTag)
+}
+
+func (v *view) lookTag() fact[ocispec.Descriptor] {
+	if tag, ok := v.snapshot.Tag(v.tenant, v.Repository, v.Tag); ok {
+		return fact[ocispec.Descriptor]{value: tag.Descriptor, known: true, source: tag.Source, freshness: tag.Freshness}
+	}
+	absence, ok := v.snapshot.Absence(v.tenant, v.Repository, catalog.AbsentTag, string(v.Tag))
+	return fact[ocispec.Descriptor]{absent: ok, source: catalog.SourceUpstream, freshness: absence.Freshness}
+}
+
+// resolveDigest answers from the catalog. What it does not know is fetched: an upstream's word about a digest is not
+// taken without its bytes.
+func (c *Cache) resolveDigest(ctx context.Context, v *view) (ocispec.Descriptor, Provenance, error) {
+	if known, ok := v.snapshot.Manifest(v.tenant, v.Repository, v.Digest); ok {
+		return known.Descriptor, c.immutable(v, known.Source), nil
+	}
+	if linked, ok := v.snapshot.Link(v.tenant, v.Repository, v.Digest); ok {
+		return linked, c.immutable(v, c.sourceOf(v.Repository)), nil
+	}
+	manifest, err := c.manifest(ctx, v)
+	if err == nil || errdef.ReasonOf(err) != errdef.NotFound {
+		return manifest.Descriptor, manifest.Provenance, err
+	}
+	blob, err := c.blob(ctx, v, 0)
+	if err != nil {
+		return ocispec.Descriptor{}, Provenance{}, err
+	}
+	return blob.Descriptor, blob.Provenance, blob.Content.Close()
+}
+
+// Referrers implements Registry.
+func (c *Cache) Referrers(
+	ctx context.Context, principal Principal, target Target, artifactType string,
+) (Referrers, error) {
+	v, err := c.begin(ctx, principal, target)
+	if err != nil {
+		return Referrers{}, err
+	}
+	key := fill.Key{Tenant: v.tenant, Repository: v.Repository, Kind: fill.KindReferrers, Reference: v.Digest.String()}
+	look := (*view).lookReferrers
+	if c.hosted(&v) {
+		look = (*view).lookPushedReferrers
+	}
+	list, provenance, err := current(ctx, c, &v, key, look)
+	if err != nil {
+		return Referrers{}, err
+	}
+	return Referrers{Descriptors: v.filter(list, artifactType), Provenance: provenance}, nil
+}
+
+// hosted tells whether nobody but this cluster can know referrers of the subject: then those pushed here are all.
+func (c *Cache) hosted(v *view) bool {
+	if namesHost(v.Repository) || c.Fill.Mirrors(v.Repository) {
+		return false
+	}
+	subject, ok := v.snapshot.Manifest(v.tenant, v.Repository, v.Digest)
+	return !ok || subject.Source == catalog.SourcePushed
+}
+
+// lookReferrers looks for a list observed at the upstream: without it, those pushed here are not known to be all.
+func (v *view) lookReferrers() fact[[]ocispec.Descriptor] {
+	list, _ := v.snapshot.Referrers(v.tenant, v.Repository, v.Digest)
+	observed := list.Freshness != catalog.Freshness{}
+	return fact[[]ocispec.Descriptor]{
+		value: list.Descriptors, known: observed, source: catalog.SourceUpstream, freshness: list.Freshness,
+	}
+}
+
+func (v *view) lookPushedReferrers() fact[[]ocispec.Descriptor] {
+	list, _ := v.snapshot.Referrers(v.tenant, v.Repository, v.Digest)
+	return fact[[]ocispec.Descriptor]{value: list.Descriptors, known: true, source: catalog.SourcePushed}
+}
+
+// filter keeps the referrers of one artifact type. A list from an old upstream may lack the types; the manifests say.
+func (v *view) filter(list []ocispec.Descriptor, artifactType string) []ocispec.Descriptor {
+	if artifactType == "" {
+		return list
+	}
+	var kept []ocispec.Descriptor
+	for _, desc := range list {
+		if desc.ArtifactType == "" {
+			if known, ok := v.snapshot.Manifest(v.tenant, v.Repository, desc.Digest); ok {
+				desc.ArtifactType = known.Descriptor.ArtifactType
+			}
+		}
+		if desc.ArtifactType == artifactType {
+			kept = append(kept, desc)
+		}
+	}
+	return kept
+}
