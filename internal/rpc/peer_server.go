@@ -1,0 +1,143 @@
+package rpc
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/grpc"
+
+	"github.com/ocistern/ocistern/cluster"
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/fill"
+	peerv1 "github.com/ocistern/ocistern/internal/proto/ocistern/peer/v1"
+	"github.com/ocistern/ocistern/internal/reference"
+	"github.com/ocistern/ocistern/internal/registry"
+)
+
+// Cluster is what peers ask of this node's place in the cluster. Package cluster implements it.
+type Cluster interface {
+	ClusterID() string
+	ApplyLocal(ctx context.Context, command []byte) (catalog.LogIndex, error)
+	Promise(ctx context.Context, promise cluster.Promise) error
+	Release(ctx context.Context, promise cluster.Promise) error
+	State() cluster.NodeState
+}
+
+// Filler fills what this node owns. Package fill implements it.
+type Filler interface {
+	Refresh(ctx context.Context, key fill.Key, seen catalog.LogIndex) (catalog.LogIndex, error)
+	Fetch(ctx context.Context, key fill.ContentKey, offset int64) (*fill.Stream, error)
+}
+
+// PeerConfig is what the peer service works with. All fields are required.
+type PeerConfig struct {
+	Cluster Cluster
+	Filler  Filler
+	Store   registry.Store
+	Logger  *slog.Logger
+}
+
+// NewPeerServer returns a gRPC server with the peer service. Only nodes of the same cluster may call it, except for
+// what a node without a cluster needs in order to get one. The caller serves and stops it.
+func NewPeerServer(config PeerConfig) *grpc.Server {
+	id := identity{clusterID: config.Cluster.ClusterID}
+	server := newServer(config.Logger, grpc.MaxRecvMsgSize(MaxMessageBytes),
+		grpc.ChainUnaryInterceptor(id.unaryServer), grpc.ChainStreamInterceptor(id.streamServer))
+	service := &peerService{cluster: config.Cluster, filler: config.Filler, store: config.Store}
+	peerv1.RegisterPeerServiceServer(server, service)
+	return server
+}
+
+type peerService struct {
+	peerv1.UnimplementedPeerServiceServer
+	cluster Cluster
+	filler  Filler
+	store   registry.Store
+}
+
+// Apply implements the peer service.
+func (s *peerService) Apply(ctx context.Context, request *peerv1.ApplyRequest) (*peerv1.ApplyResponse, error) {
+	index, err := s.cluster.ApplyLocal(ctx, request.GetCommand())
+	return &peerv1.ApplyResponse{Index: uint64(index)}, err
+}
+
+// Refresh implements the peer service.
+func (s *peerService) Refresh(ctx context.Context, request *peerv1.RefreshRequest) (*peerv1.RefreshResponse, error) {
+	key, err := parseRefresh(request)
+	if err != nil {
+		return nil, err
+	}
+	index, err := s.filler.Refresh(ctx, key, catalog.LogIndex(request.GetSeenIndex()))
+	return &peerv1.RefreshResponse{Index: uint64(index)}, err
+}
+
+// FetchContent implements the peer service.
+func (s *peerService) FetchContent(
+	request *peerv1.FetchContentRequest, stream grpc.ServerStreamingServer[peerv1.FetchContentResponse],
+) error {
+	content, err := s.open(stream.Context(), request)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	desc := content.Descriptor
+	header := &peerv1.FetchContentResponse_Header{MediaType: desc.MediaType, Size: desc.Size}
+	err = stream.Send(&peerv1.FetchContentResponse{Part: &peerv1.FetchContentResponse_Header_{Header: header}})
+	if err != nil {
+		return err
+	}
+	return sendChunks(content, desc.Size-request.GetOffset(), func(chunk []byte) error {
+		return stream.Send(&peerv1.FetchContentResponse{Part: &peerv1.FetchContentResponse_Chunk{Chunk: chunk}})
+	})
+}
+
+func (s *peerService) open(ctx context.Context, request *peerv1.FetchContentRequest) (*fill.Stream, error) {
+	if request.GetOffset() < 0 {
+		return nil, errdef.New(errdef.RangeInvalid, "offset %d is negative", request.GetOffset())
+	}
+	if !request.GetHeldOnly() {
+		key, err := parseContent(request)
+		if err != nil {
+			return nil, err
+		}
+		return s.filler.Fetch(ctx, key, request.GetOffset())
+	}
+	dgst, err := reference.ParseDigest(request.GetDigest())
+	if err != nil {
+		return nil, err
+	}
+	content, err := s.store.Open(dgst)
+	if err != nil {
+		return nil, err
+	}
+	stream := &fill.Stream{ReadCloser: content, Descriptor: ocispec.Descriptor{Digest: dgst, Size: content.Size()}}
+	if request.GetOffset() > content.Size() {
+		err = errdef.New(errdef.RangeInvalid, "offset %d is past the end of %s", request.GetOffset(), dgst)
+	} else {
+		_, err = content.Seek(request.GetOffset(), io.SeekStart)
+	}
+	if err != nil {
+		_ = content.Close() // nothing was read
+		return nil, err
+	}
+	return stream, nil
+}
+
+// Promise implements the peer service.
+func (s *peerService) Promise(ctx context.Context, request *peerv1.PromiseRequest) (*peerv1.PromiseResponse, error) {
+	return &peerv1.PromiseResponse{}, s.cluster.Promise(ctx, parsePromise(request))
+}
+
+// Release implements the peer service.
+func (s *peerService) Release(ctx context.Context, request *peerv1.ReleaseRequest) (*peerv1.ReleaseResponse, error) {
+	promise := cluster.Promise{ClusterID: request.GetClusterId(), Proposer: catalog.NodeID(request.GetProposer())}
+	return &peerv1.ReleaseResponse{}, s.cluster.Release(ctx, promise)
+}
+
+// GetState implements the peer service.
+func (s *peerService) GetState(context.Context, *peerv1.GetStateRequest) (*peerv1.GetStateResponse, error) {
+	return stateMessage(s.cluster.State()), nil
+}
