@@ -83,7 +83,7 @@ func copyFrom(ctx context.Context, source Source, holder catalog.NodeID, in *blo
 	}
 	defer body.Close()
 	if want.Size >= 0 && size != want.Size || size < offset {
-		return errdef.New(errdef.SizeMismatch, "has %d bytes for %s, not %d", size, want.Digest, want.Size)
+		return errdef.New(errdef.SizeMismatch, "announces %d bytes of %s", size, want.Digest)
 	}
 	n, err := io.Copy(in, io.LimitReader(progress{body, silence}, size-offset))
 	if err == nil && n < size-offset {
