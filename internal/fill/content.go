@@ -92,6 +92,7 @@ type contentFlight struct {
 func (c *contentFlight) run(life context.Context) (*arrival, error) {
 	snapshot := c.Catalog.Snapshot()
 	if found := c.linked(snapshot, c.key); found != nil {
+		c.Observer.Avoided(c.upstream.name)
 		return found, nil // the flight before has just ended
 	}
 	err := c.absent(snapshot, c.key.Tenant, c.key.Repository, c.key.absenceKind(), c.key.Digest.String())
@@ -100,6 +101,7 @@ func (c *contentFlight) run(life context.Context) (*arrival, error) {
 	}
 	if proof, ok := c.proofs.get(c.key); ok {
 		if found := held(c.Store, proof.Blobs[0]); found != nil {
+			c.Observer.Avoided(c.upstream.name)
 			c.announce(found)
 			c.publishContent(life, proof)
 			return nil, nil

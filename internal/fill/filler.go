@@ -92,11 +92,15 @@ func (f *Filler) publish(life context.Context, command catalog.Command) (catalog
 	if err == nil {
 		_, err = f.Catalog.Wait(ctx, index)
 	}
-	switch reason := errdef.ReasonOf(err); reason {
-	case errdef.Deadline, errdef.Canceled: // ours, not the caller's
-		return 0, errdef.Wrap(errdef.OutcomeUnknown, err, "the answer of the upstream was not published in time")
+	switch {
+	case err == nil:
+		return index, nil
+	case life.Err() != nil:
+		return 0, errdef.Wrap(errdef.Unavailable, err, "this node is shutting down")
+	case ctx.Err() != nil: // our own time-out, not the caller's
+		return 0, errdef.Wrap(errdef.OutcomeUnknown, err, "not published within %s", f.Timings.Publish)
 	}
-	return index, err
+	return 0, err
 }
 
 // absence returns the command that records a definite 404.

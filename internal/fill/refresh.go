@@ -27,8 +27,8 @@ func (f *Filler) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (c
 	if err != nil {
 		return 0, err
 	}
-	if _, err := f.Catalog.Wait(ctx, seen); err != nil {
-		return 0, err // this node lags behind the caller
+	if err := f.catchUp(ctx, seen); err != nil {
+		return 0, err
 	}
 	for {
 		index, joined, err := f.refreshes.join(ctx, key, func(life context.Context, _ pilot[catalog.LogIndex]) (catalog.LogIndex, error) {
@@ -46,6 +46,17 @@ func (f *Filler) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (c
 		}
 		return index, err
 	}
+}
+
+// catchUp waits until this node has seen what the caller has. One that cannot is no owner: the next in rank may be.
+func (f *Filler) catchUp(ctx context.Context, seen catalog.LogIndex) error {
+	bounded, cancel := context.WithTimeout(ctx, f.Timings.Publish)
+	defer cancel()
+	_, err := f.Catalog.Wait(bounded, seen)
+	if err != nil && ctx.Err() == nil {
+		return errdef.Wrap(errdef.Unavailable, err, "this node lags behind")
+	}
+	return err
 }
 
 // ask is how one kind of key asks its upstream and publishes the answer.

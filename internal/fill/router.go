@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
@@ -17,6 +16,9 @@ import (
 type Announcer interface {
 	Announce(dgst digest.Digest)
 }
+
+// ownerPatience is how much longer than the owner's own time-outs this node waits for it to make progress.
+const ownerPatience = 10 * time.Second
 
 // RouterConfig is what a Router needs; all of it. The Router shares catalog, store and the rest with its Filler.
 type RouterConfig struct {
@@ -68,12 +70,7 @@ func (r *Router) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (c
 	index, joined, err := r.refreshes.join(ctx, refreshKey{key, seen},
 		func(life context.Context, _ pilot[catalog.LogIndex]) (index catalog.LogIndex, err error) {
 			for _, owner := range owners {
-				if owner == r.Members.Self() {
-					index, err = r.Filler.Refresh(life, key, seen)
-				} else {
-					index, err = r.Peers.Refresh(life, owner, key, seen)
-				}
-				if !replaceable(err) {
+				if index, err = r.refreshAt(life, owner, key, seen); !replaceable(err) {
 					return index, err
 				}
 				r.Logger.Warn("an owner cannot be reached", "node", owner, "repository", key.Repository, "error", err)
@@ -84,24 +81,20 @@ func (r *Router) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (c
 	return index, err
 }
 
-// Fetch opens content that this node does not have, at an offset: one flight for all local callers, from the holders
-// known in the catalog, then from the owner, and from the next in rank where that one cannot be reached. The stream
-// follows the bytes as they arrive and ends with ctx. What arrives is made durable on this node too, also when all
-// callers have left. Errors are those of Filler.Fetch.
-func (r *Router) Fetch(ctx context.Context, key ContentKey, offset int64) (*Stream, error) {
-	owners := key.owners(r.living())
-	if owners[0] == r.Members.Self() && r.Mirrors(key.Repository) {
-		return r.Filler.Fetch(ctx, key, offset)
+func (r *Router) refreshAt(
+	life context.Context, owner catalog.NodeID, key Key, seen catalog.LogIndex,
+) (catalog.LogIndex, error) {
+	if owner == r.Members.Self() {
+		return r.Filler.Refresh(life, key, seen)
 	}
-	found, joined, err := r.contents.join(ctx, key, func(life context.Context, pilot pilot[*arrival]) (*arrival, error) {
-		in := &intake{store: r.Filler.Store, pilot: pilot}
-		return nil, r.receive(life, key, owners, in)
-	})
-	r.count(key.Repository, joined)
-	if err != nil {
-		return nil, err
+	limit := r.Filler.Timings.Metadata + r.Filler.Timings.Publish + ownerPatience
+	ctx, cancel := context.WithTimeout(life, limit)
+	defer cancel()
+	index, err := r.Peers.Refresh(ctx, owner, key, seen)
+	if err != nil && ctx.Err() != nil && life.Err() == nil {
+		return 0, errdef.Wrap(errdef.Unavailable, err, "node %s: no answer for %s", owner, limit)
 	}
-	return found.stream(ctx, offset)
+	return index, err
 }
 
 // living returns the members that may own a key: at least this node.
@@ -125,98 +118,4 @@ func replaceable(err error) bool {
 		return true
 	}
 	return false
-}
-
-// receive takes content in, verified, from whoever has it and makes it durable.
-func (r *Router) receive(life context.Context, key ContentKey, owners []catalog.NodeID, in *intake) error {
-	if err := r.fromAny(life, key, owners, in); err != nil {
-		in.fail(err)
-		return err
-	}
-	if err := in.Persist(); err != nil { // the callers have their content; this node will fetch it again
-		r.Logger.Error("fetched content is not durable", "digest", key.Digest, "repository", key.Repository, "error", err)
-		return nil
-	}
-	if r.published(life, key.Digest) {
-		r.Announcer.Announce(key.Digest)
-	}
-	return nil
-}
-
-// published waits until this node's catalog knows the content: the catalog takes no holders of what it does not know.
-// Until then the flight stays joinable, so that nobody here asks the owner again.
-func (r *Router) published(life context.Context, dgst digest.Digest) bool {
-	ctx, cancel := context.WithTimeout(life, r.Filler.Timings.Publish)
-	defer cancel()
-	snapshot := r.Filler.Catalog.Snapshot()
-	for {
-		if blob, ok := snapshot.Blob(dgst); ok && len(blob.Holders) > 0 {
-			return true
-		}
-		var err error
-		if snapshot, err = r.Filler.Catalog.Wait(ctx, snapshot.Index()+1); err != nil {
-			return false // its owner could not publish it, and said so
-		}
-	}
-}
-
-func (r *Router) fromAny(life context.Context, key ContentKey, owners []catalog.NodeID, in *intake) error {
-	_, _, err := r.Filler.upstreamOf(key.Repository)
-	mirrored := err == nil
-	snapshot := r.Filler.Catalog.Snapshot()
-	if desc, nodes := key.holders(snapshot, r.Members.Self()); len(nodes) > 0 {
-		err = in.fromHolders(life, r.Filler.Holders, desc, nodes)
-		if err == nil {
-			return nil
-		}
-		r.Logger.Warn("no holder could give content", "digest", key.Digest, "repository", key.Repository, "error", err)
-	}
-	if !mirrored { // no upstream, or none any more: holders are all there is
-		return err
-	}
-	for _, owner := range owners {
-		if err = r.fromOwner(life, key, owner, in); !replaceable(err) {
-			return err
-		}
-		r.Logger.Warn("an owner cannot be reached", "node", owner, "repository", key.Repository, "error", err)
-	}
-	return err
-}
-
-// ownerPatience is how much longer than the owner's own time-outs this node waits for it to make progress.
-const ownerPatience = 10 * time.Second
-
-// fromOwner goes on where the source before has ended, and verifies.
-func (r *Router) fromOwner(life context.Context, key ContentKey, owner catalog.NodeID, in *intake) error {
-	limit := max(r.Filler.Timings.Stall, r.Filler.Timings.Metadata) + ownerPatience
-	stalled := errdef.New(errdef.Unavailable, "node %s: no progress for %s", owner, limit)
-	ctx, progress := watch(life, limit, stalled)
-	defer progress.stop()
-	resumed := in.written()
-	var content *Stream
-	var err error
-	if owner == r.Members.Self() {
-		content, err = r.Filler.Fetch(ctx, key, resumed)
-	} else {
-		content, err = r.Peers.FetchContent(ctx, owner, key, resumed)
-	}
-	if err != nil {
-		return progress.explain(ctx, err)
-	}
-	defer content.Close()
-	desc := ocispec.Descriptor{MediaType: content.Descriptor.MediaType, Digest: key.Digest, Size: content.Descriptor.Size}
-	if err := in.begin(desc); err != nil {
-		return err
-	}
-	if err := progress.copy(ctx, in, content); err != nil {
-		return err
-	}
-	if in.written() < desc.Size {
-		return errdef.New(errdef.Unavailable, "node %s ended the content after %d of %d bytes", owner, in.written(), desc.Size)
-	}
-	again, err := in.settle(resumed)
-	if again && err == nil {
-		return r.fromOwner(life, key, owner, in)
-	}
-	return err
 }

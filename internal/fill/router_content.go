@@ -1,0 +1,128 @@
+package fill
+
+import (
+	"context"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// Fetch opens content that this node does not have, at an offset: one flight for all local callers, from the holders
+// known in the catalog, then from the owner, and from the next in rank where that one cannot be reached. The stream
+// follows the bytes as they arrive and ends with ctx. What arrives is made durable on this node too, also when all
+// callers have left. Errors are those of Filler.Fetch.
+func (r *Router) Fetch(ctx context.Context, key ContentKey, offset int64) (*Stream, error) {
+	owners := key.owners(r.living())
+	if owners[0] == r.Members.Self() && r.Mirrors(key.Repository) {
+		return r.Filler.Fetch(ctx, key, offset)
+	}
+	found, joined, err := r.contents.join(ctx, key, func(life context.Context, pilot pilot[*arrival]) (*arrival, error) {
+		in := &intake{store: r.Filler.Store, pilot: pilot}
+		return r.receive(life, key, owners, in)
+	})
+	r.count(key.Repository, joined)
+	if err != nil {
+		return nil, err
+	}
+	return found.stream(ctx, offset)
+}
+
+// receive takes content in, verified, from whoever has it and makes it durable. It returns an arrival when this node has
+// the content after all.
+func (r *Router) receive(
+	life context.Context, key ContentKey, owners []catalog.NodeID, in *intake,
+) (*arrival, error) {
+	if found := r.Filler.linked(r.Filler.Catalog.Snapshot(), key); found != nil {
+		return found, nil // the flight before has just ended
+	}
+	if err := r.fromAny(life, key, owners, in); err != nil {
+		in.fail(err)
+		return nil, err
+	}
+	if err := in.Persist(); err != nil { // the callers have their content; this node will fetch it again
+		r.Logger.Error("fetched content is not durable", "digest", key.Digest, "repository", key.Repository, "error", err)
+		return nil, nil
+	}
+	if r.published(life, key) {
+		r.Announcer.Announce(key.Digest)
+	}
+	return nil, nil
+}
+
+// published waits until this node's catalog knows the content: the catalog takes no holders of what it does not know.
+// Until then the flight stays joinable, so that nobody here asks the owner again.
+func (r *Router) published(life context.Context, key ContentKey) bool {
+	ctx, cancel := context.WithTimeout(life, r.Filler.Timings.Publish)
+	defer cancel()
+	snapshot := r.Filler.Catalog.Snapshot()
+	for {
+		blob, _ := snapshot.Blob(key.Digest)
+		if _, linked := key.link(snapshot); linked && len(blob.Holders) > 0 {
+			return true
+		}
+		var err error
+		if snapshot, err = r.Filler.Catalog.Wait(ctx, snapshot.Index()+1); err != nil {
+			return false // its owner could not publish it, and said so
+		}
+	}
+}
+
+func (r *Router) fromAny(life context.Context, key ContentKey, owners []catalog.NodeID, in *intake) error {
+	_, _, err := r.Filler.upstreamOf(key.Repository)
+	mirrored := err == nil
+	snapshot := r.Filler.Catalog.Snapshot()
+	if desc, nodes := key.holders(snapshot, r.Members.Self()); len(nodes) > 0 {
+		err = in.fromHolders(life, r.Filler.Holders, desc, nodes)
+		if err == nil {
+			return nil
+		}
+		r.Logger.Warn("no holder could give content", "digest", key.Digest, "repository", key.Repository, "error", err)
+	}
+	if !mirrored { // no upstream, or none any more: holders are all there is
+		return err
+	}
+	for _, owner := range owners {
+		if err = r.fromOwner(life, key, owner, in); !replaceable(err) {
+			return err
+		}
+		r.Logger.Warn("an owner cannot be reached", "node", owner, "repository", key.Repository, "error", err)
+	}
+	return err
+}
+
+// fromOwner goes on where the source before has ended, and verifies.
+func (r *Router) fromOwner(life context.Context, key ContentKey, owner catalog.NodeID, in *intake) error {
+	limit := max(r.Filler.Timings.Stall, r.Filler.Timings.Metadata) + ownerPatience
+	stalled := errdef.New(errdef.Unavailable, "node %s: no progress for %s", owner, limit)
+	ctx, progress := watch(life, limit, stalled)
+	defer progress.stop()
+	resumed := in.written()
+	var content *Stream
+	var err error
+	if owner == r.Members.Self() {
+		content, err = r.Filler.Fetch(ctx, key, resumed)
+	} else {
+		content, err = r.Peers.FetchContent(ctx, owner, key, resumed)
+	}
+	if err != nil {
+		return progress.explain(ctx, err)
+	}
+	defer content.Close()
+	desc := ocispec.Descriptor{MediaType: content.Descriptor.MediaType, Digest: key.Digest, Size: content.Descriptor.Size}
+	if err := in.begin(desc); err != nil {
+		return err
+	}
+	if err := progress.copy(ctx, in, content); err != nil {
+		return err
+	}
+	if in.written() < desc.Size {
+		return errdef.New(errdef.Unavailable, "node %s ended the content after %d of %d bytes", owner, in.written(), desc.Size)
+	}
+	again, err := in.settle(resumed)
+	if again && err == nil {
+		return r.fromOwner(life, key, owner, in)
+	}
+	return err
+}
