@@ -31,8 +31,8 @@ func TestLargeBlobIsStreamed(t *testing.T) {
 // Every node dies after some bytes; the body goes on at the next one, from the byte reached.
 func TestBlobResumesElsewhere(t *testing.T) {
 	for name, harm := range map[string]testnode.Intercept{
-		"dies":   dyingAfter(5 * testnode.ChunkBytes),
-		"stalls": stallingAfter(5 * testnode.ChunkBytes),
+		"dies":   testnode.DyingAfter(5 * testnode.ChunkBytes),
+		"stalls": testnode.StallingAfter(5 * testnode.ChunkBytes),
 	} {
 		f := newFixture(t, 3)
 		f.each(func(n *testnode.Node) { n.Intercept(harm) })
@@ -45,15 +45,6 @@ func TestBlobResumesElsewhere(t *testing.T) {
 		if calls := f.calls("FetchBlob"); calls != 5 {
 			t.Errorf("%s: %d streams for 20 chunks and a rest, 5 at most from each node; want 5", name, calls)
 		}
-	}
-}
-
-func stallingAfter(sent int64) testnode.Intercept {
-	return func(ctx context.Context, call testnode.Call) error {
-		if call.Sent >= sent {
-			return hanging(ctx, call)
-		}
-		return nil
 	}
 }
 
@@ -83,7 +74,7 @@ func TestWrongLargeBlob(t *testing.T) {
 		alter func([]byte) []byte
 		want  error
 	}{
-		"last byte":  {flipLast, client.ErrDigestMismatch},
+		"last byte":  {testnode.FlipLast, client.ErrDigestMismatch},
 		"first byte": {func(b []byte) []byte { b[0] ^= 1; return b }, client.ErrDigestMismatch},
 		"too long":   {func(b []byte) []byte { return append(b, '!') }, client.ErrSizeMismatch},
 		"too short":  {func(b []byte) []byte { return b[:len(b)-1] }, client.ErrSizeMismatch},
@@ -130,7 +121,7 @@ func TestBlobAllNodesDie(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer blob.Close()
-	f.each(func(n *testnode.Node) { n.Intercept(failing(errdef.Unavailable)); n.Stop() })
+	f.each(func(n *testnode.Node) { n.Intercept(testnode.Failing(errdef.Unavailable)); n.Stop() })
 	if _, err := io.ReadAll(blob); err != nil && !errors.Is(err, client.ErrUnavailable) {
 		t.Errorf("got %v; want the whole blob, when it was on its way, or %v", err, client.ErrUnavailable)
 	}
@@ -138,7 +129,7 @@ func TestBlobAllNodesDie(t *testing.T) {
 
 func TestBlobCancelAndClose(t *testing.T) {
 	f := newFixture(t, 1)
-	f.nodes[0].Intercept(stallingAfter(testnode.ChunkBytes))
+	f.nodes[0].Intercept(testnode.StallingAfter(testnode.ChunkBytes))
 	_, repository := f.open(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	blob, err := repository.Fetch(ctx, f.layerDescriptor())

@@ -1,5 +1,5 @@
-// Package client reads OCI artifacts through an Ocistern cluster: tags, manifests, referrers and blobs, verified against
-// their digests on arrival whatever node sent them.
+// Package client reads OCI artifacts through an Ocistern cluster: tags, manifests, referrers and blobs, verified
+// against their digests on arrival whatever node sent them.
 //
 // A Client knows several nodes and needs one of them alive. It remembers the highest catalog index it has seen and
 // never accepts an older answer, so time does not run backwards for one client even when it changes nodes. A
@@ -48,8 +48,8 @@ func New(endpoints []string, opts ...Option) (*Client, error) {
 	return &Client{options: chosen, pool: newPool(nodes)}, nil
 }
 
-// Repository returns a repository by name: `<registry host>/<path>` for a mirrored one, such as ghcr.io/org/app. It asks
-// nobody; whether the repository exists shows when it is read. It returns ErrNameInvalid for a malformed name.
+// Repository returns a repository by name: `<registry host>/<path>` for a mirrored one, such as ghcr.io/org/app. It
+// asks nobody; whether the repository exists shows when it is read. It returns ErrNameInvalid for a malformed name.
 func (c *Client) Repository(name string) (*Repository, error) {
 	parsed, err := reference.ParseRepository(name)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 )
 
 // Error is what calls return: a stable Reason, what was wrong, and what to do next where that is known. Find it with
-// errors.As, or test for a sentinel with errors.Is. ErrNotFound and the other notions that oras-go has are oras-go's own
-// sentinels. A deadline matches context.DeadlineExceeded, a cancelled call context.Canceled.
+// errors.As, or test for a sentinel with errors.Is. ErrNotFound and the other notions that oras-go has are oras-go's
+// own sentinels. A deadline matches context.DeadlineExceeded, a cancelled call context.Canceled.
 type Error = errdef.Error
 
 // Sentinels for errors.Is. About the request:

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/ocistern/ocistern/internal/errdef"
@@ -26,8 +27,8 @@ func (c *Client) call(ctx context.Context, do func(context.Context, registryv1.R
 	})
 }
 
-// failover runs try on the endpoints, by index, in turn. The error is the most telling one: what a node answered counts more than
-// that another could not be reached.
+// failover runs try on the endpoints, by index, in turn. The error is the most telling one: what a node answered counts
+// more than that another could not be reached.
 func (c *Client) failover(ctx context.Context, try func(i int, patience time.Duration) error) error {
 	var telling error
 	for pass := range passes {
@@ -91,7 +92,7 @@ func (c *Client) patience(ctx context.Context, left int) time.Duration {
 func describe(node *endpoint, err error) error {
 	switch errdef.ReasonOf(err) {
 	case errdef.Unavailable:
-		return errdef.Wrap(errdef.Unavailable, err, "node at %s cannot be reached", node.address).
+		return errdef.New(errdef.Unavailable, "node at %s cannot be reached: %s", node.address, dialError(err)).
 			WithRemedy("check the address, and that nodes are running")
 	case errdef.Deadline, errdef.Canceled:
 		return errdef.Wrap(errdef.Unavailable, err, "node at %s did not answer in time", node.address).
@@ -99,6 +100,15 @@ func describe(node *endpoint, err error) error {
 	default:
 		return err
 	}
+}
+
+// dialError is the error of the network, without the layers that gRPC prints around it.
+func dialError(err error) string {
+	text := err.Error()
+	if _, cause, found := strings.Cut(text, "Error while dialing: "); found {
+		return strings.TrimSuffix(cause, `"`)
+	}
+	return text
 }
 
 func moreTelling(a, b error) error {

@@ -20,13 +20,13 @@ import (
 func TestOtherNodeAnswers(t *testing.T) {
 	for name, harm := range map[string]func(*testnode.Node){
 		"down":           (*testnode.Node).Stop,
-		"not ready":      func(n *testnode.Node) { n.Intercept(failing(errdef.NotReady)) },
-		"no quorum":      func(n *testnode.Node) { n.Intercept(failing(errdef.NoQuorum)) },
-		"overloaded":     func(n *testnode.Node) { n.Intercept(failing(errdef.Overloaded)) },
-		"corrupt disk":   func(n *testnode.Node) { n.Intercept(failing(errdef.ContentCorrupt)) },
-		"internal error": func(n *testnode.Node) { n.Intercept(failing(errdef.Internal)) },
-		"hangs":          func(n *testnode.Node) { n.Intercept(hanging) },
-		"wrong bytes":    func(n *testnode.Node) { n.Alter(flipLast) },
+		"not ready":      func(n *testnode.Node) { n.Intercept(testnode.Failing(errdef.NotReady)) },
+		"no quorum":      func(n *testnode.Node) { n.Intercept(testnode.Failing(errdef.NoQuorum)) },
+		"overloaded":     func(n *testnode.Node) { n.Intercept(testnode.Failing(errdef.Overloaded)) },
+		"corrupt disk":   func(n *testnode.Node) { n.Intercept(testnode.Failing(errdef.ContentCorrupt)) },
+		"internal error": func(n *testnode.Node) { n.Intercept(testnode.Failing(errdef.Internal)) },
+		"hangs":          func(n *testnode.Node) { n.Intercept(testnode.Hanging) },
+		"wrong bytes":    func(n *testnode.Node) { n.Alter(testnode.FlipLast) },
 		"short":          func(n *testnode.Node) { n.Alter(func(b []byte) []byte { return b[:len(b)-1] }) },
 		"long":           func(n *testnode.Node) { n.Alter(func(b []byte) []byte { return append(b, '!') }) },
 	} {
@@ -83,7 +83,7 @@ func TestAnswersAreFinal(t *testing.T) {
 		errdef.DigestMismatch:       client.ErrDigestMismatch, // found by the node: upstream sent something else
 	} {
 		f := newFixture(t, 3)
-		f.each(func(n *testnode.Node) { n.Intercept(failing(reason)) })
+		f.each(func(n *testnode.Node) { n.Intercept(testnode.Failing(reason)) })
 		_, repository := f.open(t)
 		_, err := repository.Resolve(t.Context(), "v1")
 		var typed *client.Error
@@ -103,10 +103,10 @@ func TestNobodyAnswers(t *testing.T) {
 		want error
 	}{
 		"all down":              {(*testnode.Node).Stop, client.ErrUnavailable},
-		"all without quorum":    {func(n *testnode.Node) { n.Intercept(failing(errdef.NoQuorum)) }, client.ErrNoQuorum},
-		"all not ready":         {func(n *testnode.Node) { n.Intercept(failing(errdef.NotReady)) }, client.ErrNotReady},
-		"all outcome unknown":   {func(n *testnode.Node) { n.Intercept(failing(errdef.OutcomeUnknown)) }, client.ErrOutcomeUnknown},
-		"all send wrong bytes":  {func(n *testnode.Node) { n.Alter(flipLast) }, client.ErrDigestMismatch},
+		"all without quorum":    {func(n *testnode.Node) { n.Intercept(testnode.Failing(errdef.NoQuorum)) }, client.ErrNoQuorum},
+		"all not ready":         {func(n *testnode.Node) { n.Intercept(testnode.Failing(errdef.NotReady)) }, client.ErrNotReady},
+		"all outcome unknown":   {func(n *testnode.Node) { n.Intercept(testnode.Failing(errdef.OutcomeUnknown)) }, client.ErrOutcomeUnknown},
+		"all send wrong bytes":  {func(n *testnode.Node) { n.Alter(testnode.FlipLast) }, client.ErrDigestMismatch},
 		"all send short bodies": {func(n *testnode.Node) { n.Alter(func(b []byte) []byte { return b[1:] }) }, client.ErrSizeMismatch},
 	} {
 		f := newFixture(t, 3)
@@ -126,7 +126,7 @@ func TestNobodyAnswers(t *testing.T) {
 func TestMostTellingErrorWins(t *testing.T) {
 	f := newFixture(t, 3)
 	f.nodes[0].Stop()
-	f.nodes[1].Intercept(failing(errdef.NoQuorum))
+	f.nodes[1].Intercept(testnode.Failing(errdef.NoQuorum))
 	f.nodes[2].Stop()
 	_, repository := f.open(t)
 	if _, err := repository.Resolve(t.Context(), "v1"); !errors.Is(err, client.ErrNoQuorum) {
@@ -136,7 +136,7 @@ func TestMostTellingErrorWins(t *testing.T) {
 
 func TestDeadlineAndCancel(t *testing.T) {
 	f := newFixture(t, 3)
-	f.each(func(n *testnode.Node) { n.Intercept(hanging) })
+	f.each(func(n *testnode.Node) { n.Intercept(testnode.Hanging) })
 	_, repository := f.open(t)
 	if _, err := repository.Resolve(within(t, 300*time.Millisecond), "v1"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("context's deadline: %v", err)
@@ -150,7 +150,7 @@ func TestDeadlineAndCancel(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	f.each(func(n *testnode.Node) {
-		n.Intercept(func(ctx context.Context, call testnode.Call) error { cancel(); return hanging(ctx, call) })
+		n.Intercept(func(ctx context.Context, call testnode.Call) error { cancel(); return testnode.Hanging(ctx, call) })
 	})
 	if _, err := repository.Resolve(ctx, "v1"); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)

@@ -26,9 +26,9 @@ func (s *Status) Health() error {
 	return nil
 }
 
-// HealthAll judges the answers of StatusAll together: an error for an endpoint without an answer, for nodes of different
-// clusters, or for catalogs that differ at the same index (ErrDigestMismatch, the worst that can be), and otherwise the
-// worst Health of the nodes.
+// HealthAll judges the answers of StatusAll together: an error for an endpoint without an answer, for nodes of
+// different clusters, or for catalogs that differ at the same index (ErrDigestMismatch, the worst that can be), and
+// otherwise the worst Health of the nodes.
 func HealthAll(nodes []NodeStatus) error {
 	var worst error
 	var answered []NodeStatus
@@ -57,7 +57,8 @@ func compare(a, b NodeStatus) error {
 	if ours.Index != theirs.Index || (ours.CommandHash == theirs.CommandHash && ours.Digest == theirs.Digest) {
 		return nil
 	}
-	return errdef.New(errdef.DigestMismatch, "%s and %s hold different catalogs at index %d", a.Endpoint, b.Endpoint, ours.Index).
+	return errdef.New(errdef.DigestMismatch,
+		"%s and %s hold different catalogs at index %d", a.Endpoint, b.Endpoint, ours.Index).
 		WithRemedy("stop the node that differs from the majority, remove its data directory, start it again")
 }
 

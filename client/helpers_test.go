@@ -10,7 +10,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ocistern/ocistern/client"
-	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/testnode"
 )
 
@@ -95,35 +94,6 @@ func (f *fixture) each(do func(*testnode.Node)) {
 	for _, node := range f.nodes {
 		do(node)
 	}
-}
-
-// failing answers every call with a reason.
-func failing(reason errdef.Reason) testnode.Intercept {
-	return func(context.Context, testnode.Call) error {
-		return errdef.New(reason, "planted %s", reason).WithRemedy("none, it is planted")
-	}
-}
-
-// hanging answers nothing until the caller gives up.
-func hanging(ctx context.Context, _ testnode.Call) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
-
-// dyingAfter ends the stream of a blob after so many bytes, as a killed node would.
-func dyingAfter(sent int64) testnode.Intercept {
-	return func(_ context.Context, call testnode.Call) error {
-		if call.Sent >= sent && call.Sent > 0 {
-			return errdef.New(errdef.Unavailable, "planted death after %d bytes", call.Sent)
-		}
-		return nil
-	}
-}
-
-// flipLast damages the last byte.
-func flipLast(content []byte) []byte {
-	content[len(content)-1] ^= 1
-	return content
 }
 
 func mustRead(t *testing.T, r io.ReadCloser, want []byte) {

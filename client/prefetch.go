@@ -34,9 +34,9 @@ type Prefetched struct {
 	Bytes int64 `json:"bytes"`
 }
 
-// Prefetch reads what a verifier of ref will ask for: the manifest, its referrers and theirs, the manifests of all these
-// and their blobs up to 256 KiB. Afterwards the cluster answers these from its own copy. Manifests listed in an image
-// index are not followed. progress, unless nil, is called for each artifact read, from one goroutine at a time.
+// Prefetch reads what a verifier of ref will ask for: the manifest, its referrers and theirs, the manifests of all
+// these and their blobs up to 256 KiB. Afterwards the cluster answers these from its own copy. Manifests listed in an
+// image index are not followed. progress, unless nil, is called for each artifact read, from one goroutine at a time.
 func (r *Repository) Prefetch(ctx context.Context, ref string, progress func(ocispec.Descriptor)) (Prefetched, error) {
 	root, content, err := r.FetchReference(ctx, ref)
 	if err != nil {
@@ -91,7 +91,9 @@ func (p *prefetch) level(ctx context.Context, artifacts []ocispec.Descriptor) ([
 }
 
 // artifact reads the small blobs of one manifest and returns the referrers that were not seen before.
-func (p *prefetch) artifact(ctx context.Context, subject ocispec.Descriptor, manifest []byte) ([]ocispec.Descriptor, error) {
+func (p *prefetch) artifact(
+	ctx context.Context, subject ocispec.Descriptor, manifest []byte,
+) ([]ocispec.Descriptor, error) {
 	var parts struct {
 		Config *ocispec.Descriptor  `json:"config"`
 		Layers []ocispec.Descriptor `json:"layers"`

@@ -68,7 +68,8 @@ func provenanceOf(p *registryv1.Provenance) Provenance {
 		source = SourcePushed
 	}
 	provenance := Provenance{
-		CatalogIndex: p.GetCatalogIndex(), Source: source, Fresh: p.GetFresh(), StaleReason: p.GetStaleReason(), Node: p.GetNode(),
+		CatalogIndex: p.GetCatalogIndex(), Source: source, Node: p.GetNode(),
+		Fresh: p.GetFresh(), StaleReason: p.GetStaleReason(),
 	}
 	if p.GetObserved() != nil {
 		provenance.Observed = p.GetObserved().AsTime()

@@ -43,7 +43,7 @@ func (r *Repository) ResolveDetailed(ctx context.Context, ref string) (Resolutio
 		if err != nil {
 			return err
 		}
-		resolution = Resolution{Descriptor: descriptorOf(answer.GetDescriptor_()), Provenance: provenanceOf(answer.GetProvenance())}
+		resolution = Resolution{descriptorOf(answer.GetDescriptor_()), provenanceOf(answer.GetProvenance())}
 		if err := checkDescriptor(resolution.Descriptor, parsed.Digest); err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (r *Repository) ReferrersDetailed(
 		if err != nil {
 			return err
 		}
-		list = ReferrerList{Descriptors: descriptorsOf(answer.GetReferrers()), Provenance: provenanceOf(answer.GetProvenance())}
+		list = ReferrerList{descriptorsOf(answer.GetReferrers()), provenanceOf(answer.GetProvenance())}
 		for _, descriptor := range list.Descriptors {
 			if err := checkDescriptor(descriptor, ""); err != nil {
 				return err

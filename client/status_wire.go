@@ -32,7 +32,8 @@ func statusOf(s *registryv1.GetStatusResponse) *Status {
 		status.Members = append(status.Members, memberOf(member))
 	}
 	for _, u := range s.GetUpstreams() {
-		status.Upstreams = append(status.Upstreams, UpstreamStatus{Name: u.GetName(), URL: u.GetUrl(), Requests: u.GetRequests()})
+		upstream := UpstreamStatus{Name: u.GetName(), URL: u.GetUrl(), Requests: u.GetRequests()}
+		status.Upstreams = append(status.Upstreams, upstream)
 	}
 	return status
 }
@@ -48,6 +49,7 @@ func memberOf(m *registryv1.Member) Member {
 func catalogOf(c *registryv1.Catalog) CatalogStatus {
 	return CatalogStatus{
 		Index: c.GetIndex(), Tags: c.GetTags(), Manifests: c.GetManifests(), ReferrersLists: c.GetReferrersLists(),
-		Absences: c.GetAbsences(), Blobs: c.GetBlobs(), Links: c.GetLinks(), CommandHash: c.GetCommandHash(), Digest: c.GetDigest(),
+		Absences: c.GetAbsences(), Blobs: c.GetBlobs(), Links: c.GetLinks(),
+		CommandHash: c.GetCommandHash(), Digest: c.GetDigest(),
 	}
 }

@@ -10,8 +10,8 @@ import (
 // tagsPage is how many tags are asked for at once; a node may send fewer.
 const tagsPage = 1000
 
-// Tags calls fn with page after page of the tags that sort after last, in byte order; from the first when last is empty.
-// They are the tags the cluster knows; the upstream may have more. An error of fn ends the walk and is returned.
+// Tags calls fn with page after page of the tags that sort after last, in byte order; from the first when last is
+// empty. They are the tags the cluster knows; the upstream may have more. An error of fn ends the walk and is returned.
 func (r *Repository) Tags(ctx context.Context, last string, fn func(tags []string) error) error {
 	for more := true; more; {
 		var page *registryv1.ListTagsResponse

@@ -102,6 +102,7 @@ func (n *Node) provenance() *registryv1.Provenance {
 
 func wire(d ocispec.Descriptor) *registryv1.Descriptor {
 	return &registryv1.Descriptor{
-		MediaType: d.MediaType, Digest: d.Digest.String(), Size: d.Size, ArtifactType: d.ArtifactType, Annotations: d.Annotations,
+		MediaType: d.MediaType, Digest: d.Digest.String(), Size: d.Size,
+		ArtifactType: d.ArtifactType, Annotations: d.Annotations,
 	}
 }

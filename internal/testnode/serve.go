@@ -70,12 +70,14 @@ func (n *Node) fetchBlob(
 		return err
 	}
 	header := &registryv1.FetchBlobResponse_Header{Descriptor_: wire(descriptor), Provenance: n.provenance()}
-	if err := send(&registryv1.FetchBlobResponse{Part: &registryv1.FetchBlobResponse_Header_{Header: header}}); err != nil {
+	first := &registryv1.FetchBlobResponse{Part: &registryv1.FetchBlobResponse_Header_{Header: header}}
+	if err := send(first); err != nil {
 		return err
 	}
 	rest := blob[min(request.GetOffset(), int64(len(blob))):]
 	for chunk := range slices.Chunk(rest, ChunkBytes) {
-		if err := send(&registryv1.FetchBlobResponse{Part: &registryv1.FetchBlobResponse_Chunk{Chunk: chunk}}); err != nil {
+		part := &registryv1.FetchBlobResponse{Part: &registryv1.FetchBlobResponse_Chunk{Chunk: chunk}}
+		if err := send(part); err != nil {
 			return err
 		}
 		call.Sent += int64(len(chunk))
@@ -113,7 +115,9 @@ func (n *Node) ListReferrers(
 }
 
 // ListTags implements the client API, in pages of two tags.
-func (n *Node) ListTags(ctx context.Context, request *registryv1.ListTagsRequest) (*registryv1.ListTagsResponse, error) {
+func (n *Node) ListTags(
+	ctx context.Context, request *registryv1.ListTagsRequest,
+) (*registryv1.ListTagsResponse, error) {
 	if err := n.enter(ctx, Call{Method: "ListTags", Target: request.GetTarget()}); err != nil {
 		return nil, errdef.ToGRPC(err)
 	}
@@ -143,7 +147,8 @@ func (n *Node) GetStatus(
 func (n *Node) resolve(ctx context.Context, target *registryv1.Target) (ocispec.Descriptor, error) {
 	descriptor, err := n.cluster.Repository(target.GetRepository()).Resolve(ctx, target.GetReference())
 	if err != nil {
-		return ocispec.Descriptor{}, errdef.Wrap(errdef.NotFound, err, "%s has no %s", target.GetRepository(), target.GetReference())
+		return ocispec.Descriptor{}, errdef.Wrap(errdef.NotFound, err,
+			"%s has no %s", target.GetRepository(), target.GetReference())
 	}
 	return descriptor, nil
 }

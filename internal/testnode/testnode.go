@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	registryv1 "github.com/ocistern/ocistern/internal/proto/ocistern/registry/v1"
 )
@@ -140,7 +141,7 @@ func (n *Node) Lag(entries uint64) {
 func (n *Node) SetStatus(status *registryv1.GetStatusResponse) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.status = status
+	n.status = proto.CloneOf(status)
 }
 
 // Calls returns the requests that reached the node, chunks left out.
