@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"io"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -94,7 +95,11 @@ func valueNode(v Value) *yaml.Node {
 	return list
 }
 
-// scalar makes a text node; the encoder quotes it where needed.
+// scalar makes a node that the encoder quotes where needed. A number would be quoted too, if it were called a text.
 func scalar(text string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
+	tag := "!!str"
+	if _, err := strconv.Atoi(text); err == nil {
+		tag = "!!int"
+	}
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text}
 }

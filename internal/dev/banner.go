@@ -31,7 +31,7 @@ func banner(ctx context.Context, options Options, dir string, f *fleet) string {
 	fmt.Fprintf(&text, "Each node logs to %s.\n", filepath.Join(dir, "n*", logFile))
 	for _, upstream := range options.Upstreams {
 		name, _, _ := strings.Cut(upstream, "=")
-		fmt.Fprintf(&text, "Mirrored: %s resolve %s/REPOSITORY:TAG\n", quoted(options.Command), name)
+		fmt.Fprintf(&text, "Read through %s with: %s resolve %s/REPOSITORY:TAG\n", name, quoted(options.Command), name)
 	}
 	if len(options.Upstreams) == 0 {
 		fmt.Fprintf(&text, "Nothing is mirrored yet: start with --upstream NAME=URL, for example ghcr.io=https://ghcr.io\n")

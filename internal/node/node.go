@@ -23,8 +23,13 @@ import (
 	"github.com/ocistern/ocistern/internal/rpc"
 )
 
-// stopTimeout bounds an orderly stop; orchestrators kill after 30 s by default.
-const stopTimeout = 20 * time.Second
+// How long a stop may take. Orchestrators kill after 30 s by default. A node that has failed hurries: the sooner it is
+// gone, the sooner another one leads.
+const (
+	stopTimeout = 20 * time.Second
+	failTimeout = 3 * time.Second
+	exitMargin  = time.Second // for parts that do not watch the time
+)
 
 // Options is what a node needs beside its configuration.
 type Options struct {
@@ -87,18 +92,28 @@ func Start(cfg config.Config, options Options) (*Node, error) {
 	return n, nil
 }
 
-// Run serves until ctx ends, or until the node cannot go on, and then stops the node. Only the latter is an error.
+// Run serves until ctx ends, or until the node cannot go on, and then stops the node. Only the latter is an error. It
+// returns in bounded time even when a part does not stop, as with a disk that hangs; the process must then exit.
 func (n *Node) Run(ctx context.Context) error {
 	var failure error
+	timeout := stopTimeout
 	select {
 	case <-ctx.Done():
 	case failure = <-n.life.fatal:
+		timeout = failTimeout
 	}
 	n.stopping.Store(true)
 	n.options.Logger.Info("node is stopping", "failed", failure != nil)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
-	return errors.Join(failure, n.close(ctx))
+	closed := make(chan error, 1)
+	go func() { closed <- n.close(ctx) }()
+	select {
+	case err := <-closed:
+		return errors.Join(failure, err)
+	case <-time.After(timeout + exitMargin):
+		return errors.Join(failure, errdef.New(errdef.Internal, "the node did not stop within %s", timeout+exitMargin))
+	}
 }
 
 // fail ends Run. Only the first failure counts: later ones follow from it.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -224,6 +225,27 @@ func TestFailureEndsRun(t *testing.T) {
 	if _, err := net.Dial("tcp", n.listeners.admin.Addr().String()); err == nil {
 		t.Error("still listening")
 	}
+}
+
+// A part that never stops, as on a disk that hangs, does not keep the process.
+func TestRunEndsWithoutAPartThatDoesNotStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &Node{options: Options{Logger: testLogger(t)}, life: life{fatal: make(chan error, 1)}}
+		release := make(chan struct{})
+		defer close(release)
+		n.onClose("the disk", func(context.Context) error {
+			<-release
+			return nil
+		})
+		n.fail(errdef.New(errdef.StorageFailed, "the disk hangs"))
+		begin := time.Now()
+		if err := n.Run(t.Context()); !errors.Is(err, errdef.ErrStorageFailed) {
+			t.Errorf("Run: %v", err)
+		}
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("Run took %s", took)
+		}
+	})
 }
 
 func TestPortInUse(t *testing.T) {
