@@ -174,7 +174,9 @@ func (n *testNode) Announce(dgst digest.Digest) {
 }
 
 // Refresh implements Peers.
-func (n *testNode) Refresh(ctx context.Context, node catalog.NodeID, key Key, seen catalog.LogIndex) (catalog.LogIndex, error) {
+func (n *testNode) Refresh(
+	ctx context.Context, node catalog.NodeID, key Key, seen catalog.LogIndex,
+) (catalog.LogIndex, error) {
 	if err := n.alive(node); err != nil {
 		return 0, err
 	}
@@ -186,7 +188,9 @@ func (n *testNode) Refresh(ctx context.Context, node catalog.NodeID, key Key, se
 }
 
 // FetchContent implements Peers.
-func (n *testNode) FetchContent(ctx context.Context, node catalog.NodeID, key ContentKey, offset int64) (*Stream, error) {
+func (n *testNode) FetchContent(
+	ctx context.Context, node catalog.NodeID, key ContentKey, offset int64,
+) (*Stream, error) {
 	if err := n.alive(node); err != nil {
 		return nil, err
 	}

@@ -83,8 +83,8 @@ type Holders interface {
 
 // Observer counts. Its methods are called from many goroutines and must not block.
 type Observer interface {
-	// UpstreamRequest is called after each HTTP request, retries included. operation is manifest, blob, referrers, token or
-	// redirect; err is nil when the upstream answered below 400, or 404.
+	// UpstreamRequest is called after each HTTP request, retries included. operation is manifest, blob, referrers, token
+	// or redirect; err is nil when the upstream answered below 400, or 404.
 	UpstreamRequest(upstream, operation string, err error)
 	// Avoided is called for each caller that needed an answer of the upstream and got it without a request of its own.
 	Avoided(upstream string)

@@ -12,9 +12,10 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
-// Fetch opens content at an offset: from this node's disk when the repository has a link to it, else from a holder, else
-// from the upstream, once for all callers. The stream follows the bytes as they arrive, its last ones come when the whole
-// was verified, and it ends with ctx. What arrives is made durable and published even when all callers have left.
+// Fetch opens content at an offset: from this node's disk when the repository has a link to it, else from a holder,
+// else from the upstream, once for all callers. The stream follows the bytes as they arrive, its last ones come when
+// the whole was verified, and it ends with ctx. What arrives is made durable and published even when all callers have
+// left.
 //
 // Content that this node holds for another repository is asked for at the upstream all the same: only the upstream can
 // say that this repository has it (guarantee G8).
@@ -174,7 +175,8 @@ func (c *contentFlight) fromUpstream(life context.Context, observed time.Time) (
 // blob takes in a blob from the upstream. What holders gave before they failed is not written twice.
 func (c *contentFlight) blob(life context.Context) (ocispec.Descriptor, error) {
 	object := "blob " + c.path + " " + c.key.Digest.String()
-	stalled := errdef.New(errdef.UpstreamTimeout, "upstream %s, %s: no progress for %s", c.upstream.name, object, c.Timings.Stall)
+	stalled := errdef.New(errdef.UpstreamTimeout, "upstream %s, %s: no progress for %s",
+		c.upstream.name, object, c.Timings.Stall)
 	ctx, progress := watch(life, c.Timings.Stall, stalled)
 	defer progress.stop()
 	desc, body, err := c.upstream.blob(ctx, c.path, c.key.Digest)
@@ -206,7 +208,7 @@ func (c *contentFlight) blob(life context.Context) (ocispec.Descriptor, error) {
 func (c *contentFlight) publishContent(life context.Context, command catalog.Publish) {
 	if _, err := c.publish(life, command); err != nil {
 		c.proofs.put(c.key, command)
-		c.Logger.Warn("fetched content is not published", "digest", c.key.Digest, "repository", c.key.Repository, "error", err)
+		c.Logger.Warn("content is not published", "digest", c.key.Digest, "repository", c.key.Repository, "error", err)
 		return
 	}
 	c.proofs.remove(c.key)

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/reference"
@@ -164,7 +166,8 @@ func TestWhatIsPublished(t *testing.T) {
 	snapshot := c.nodes[2].catalog.Snapshot()
 	tag, _ := snapshot.Tag(testTenant, testRepository, "v1")
 	if tag.Descriptor.Digest != image.Digest || tag.Descriptor.MediaType != image.MediaType ||
-		tag.Freshness.FreshUntil.Sub(tag.Freshness.Observed) != DefaultPolicy().FreshFor || tag.Source != catalog.SourceUpstream {
+		tag.Freshness.FreshUntil.Sub(tag.Freshness.Observed) != DefaultPolicy().FreshFor ||
+		tag.Source != catalog.SourceUpstream {
 		t.Errorf("tag %+v", tag)
 	}
 	manifest, _ := snapshot.Manifest(testTenant, testRepository, signature.Digest)
@@ -182,4 +185,56 @@ func TestWhatIsPublished(t *testing.T) {
 	if len(list.Descriptors) != 1 || list.Descriptors[0].ArtifactType != "application/vnd.test.signature" {
 		t.Errorf("referrers %+v", list)
 	}
+}
+
+// Bytes of a holder that lies are dropped: the owner or the upstream gives the right ones, from the start.
+func TestHoldersThatLie(t *testing.T) {
+	for _, size := range []int{1000, 1 << 20} {
+		for _, whole := range []bool{true, false} {
+			r := newTestRegistry(t)
+			content := layer(size, "layer")
+			desc := r.pushBlob("org/app", "", content)
+			c := newTestCluster(t, r)
+			key := ContentKey{testTenant, testRepository, ContentBlob, desc.Digest}
+			ranked := c.ranked(key.owners)
+			if _, err := ranked[0].content(t.Context(), ContentBlob, desc.Digest); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "all flights have ended", func() bool { return c.flying() == 0 })
+			wrong := bytes.Clone(content)
+			wrong[0] ^= 1
+			if !whole {
+				wrong = wrong[:size/2]
+			}
+			for _, n := range ranked {
+				n.filler.Holders = liar{wrong, desc.Size}
+			}
+			if err := ranked[0].store.Remove(desc.Digest); err != nil {
+				t.Fatal(err)
+			}
+			// The owner has lost it and knows no holder; the last node believes that the owner has it.
+			for _, n := range []*testNode{ranked[2], ranked[1]} {
+				body, err := n.content(t.Context(), ContentBlob, desc.Digest)
+				if err != nil && size == 1000 { // nobody has had any of the wrong bytes
+					t.Errorf("whole %v, %d bytes: %v", whole, size, err)
+				}
+				if err == nil && !bytes.Equal(body, content) {
+					t.Errorf("whole %v: got %d wrong bytes", whole, len(body))
+				}
+				eventually(t, "it is durable and right", func() bool { _, ok := n.store.Stat(desc.Digest); return ok })
+			}
+		}
+	}
+}
+
+// liar is a holder of the wrong bytes.
+type liar struct {
+	body []byte
+	size int64
+}
+
+func (l liar) FetchHeld(
+	_ context.Context, _ catalog.NodeID, _ digest.Digest, offset int64,
+) (io.ReadCloser, int64, error) {
+	return io.NopCloser(bytes.NewReader(l.body[min(offset, int64(len(l.body))):])), l.size, nil
 }

@@ -19,8 +19,8 @@ import (
 
 const headerDigest = "Docker-Content-Digest"
 
-// exchange is what the verifier needs to know about the operation that a request belongs to. It travels in the request's
-// context, because oras-go builds the requests.
+// exchange is what the verifier needs to know about the operation that a request belongs to. It travels in the
+// request's context, because oras-go builds the requests.
 type exchange struct {
 	budget  int64         // bytes that all bodies of the operation may still have
 	want    digest.Digest // of the manifest, when asked for by digest
@@ -34,10 +34,11 @@ func withExchange(ctx context.Context, x *exchange) context.Context {
 	return context.WithValue(ctx, exchangeKey{}, x)
 }
 
-// verifier is the client that oras-go talks to. It hands on only answers that are whole, within the limit and what they
-// claim to be. oras-go v2.7.0 trusts a Docker-Content-Digest without looking at the body, asks a second time when an answer
-// has no length, and knows only sha256; it takes any manifest under a referrers tag for "no referrers", and a 404 of the
-// second page for a registry without referrers API, which would leave the first page as the whole list.
+// verifier is the client that oras-go talks to. It hands on only answers that are whole, within the limit and what
+// they claim to be. oras-go v2.7.0 trusts a Docker-Content-Digest without looking at the body, asks a second time
+// when an answer has no length, and knows only sha256; it takes any manifest under a referrers tag for "no
+// referrers", and a 404 of the second page for a registry without referrers API, which would leave the first page as
+// the whole list.
 type verifier struct {
 	auth *auth.Client
 }
@@ -120,8 +121,8 @@ func (x *exchange) checkManifest(resp *http.Response) error {
 	return nil
 }
 
-// checkReferrers verifies a page of the referrers API and replaces the body by its bytes. An answer of another type is left
-// to oras-go, which takes it for a registry without this API and asks for the referrers tag.
+// checkReferrers verifies a page of the referrers API and replaces the body by its bytes. An answer of another type
+// is left to oras-go, which takes it for a registry without this API and asks for the referrers tag.
 func (x *exchange) checkReferrers(resp *http.Response) error {
 	mediaType, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil || mediaType != ocispec.MediaTypeImageIndex {
@@ -161,8 +162,8 @@ func (x *exchange) read(resp *http.Response) ([]byte, error) {
 	return body, nil
 }
 
-// digestOf computes the digest of a manifest: by the algorithm that was asked for, else by that of the upstream's header,
-// else sha256. Both the header and what was asked for must agree with the bytes.
+// digestOf computes the digest of a manifest: by the algorithm that was asked for, else by that of the upstream's
+// header, else sha256. Both the header and what was asked for must agree with the bytes.
 func (x *exchange) digestOf(resp *http.Response, body []byte) (digest.Digest, error) {
 	computed := digest.FromBytes(body)
 	if header := resp.Header.Get(headerDigest); header != "" {

@@ -65,7 +65,8 @@ func TestTheRecordedCheckBites(t *testing.T) {
 	c := newTestCluster(t, r)
 	f := c.nodes[0].filler
 	if _, err := f.Refresh(t.Context(), Key{testTenant, testRepository, KindTag, "v1"}, 0); err != nil { // the planted bug
-		if _, err := f.publish(t.Context(), f.absence(testTenant, testRepository, catalog.AbsentTag, "v1", time.Now())); err != nil {
+		absence := f.absence(testTenant, testRepository, catalog.AbsentTag, "v1", time.Now())
+		if _, err := f.publish(t.Context(), absence); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -9,7 +9,8 @@ import (
 	"github.com/ocistern/ocistern/internal/reference"
 )
 
-// Filler asks upstreams on behalf of the whole cluster, for the keys that this node owns. It is safe for concurrent use.
+// Filler asks upstreams on behalf of the whole cluster, for the keys that this node owns. It is safe for concurrent
+// use.
 type Filler struct {
 	FillerConfig
 	upstreams map[string]*upstream
@@ -84,7 +85,8 @@ func (f *Filler) upstreamOf(repository reference.Repository) (*upstream, string,
 	return u, path, nil
 }
 
-// publish submits a command and waits until it is applied on this node too, so that the next look at the catalog finds it.
+// publish submits a command and waits until it is applied on this node too, so that the next look at the catalog
+// finds it.
 func (f *Filler) publish(life context.Context, command catalog.Command) (catalog.LogIndex, error) {
 	ctx, cancel := context.WithTimeout(life, f.Timings.Publish)
 	defer cancel()
@@ -116,7 +118,8 @@ func (f *Filler) absence(
 
 // absent returns an error of reason NOT_FOUND when a recorded absence is still believed.
 func (f *Filler) absent(
-	snapshot *catalog.Snapshot, tenant reference.Tenant, repository reference.Repository, kind catalog.AbsenceKind, ref string,
+	snapshot *catalog.Snapshot, tenant reference.Tenant, repository reference.Repository,
+	kind catalog.AbsenceKind, ref string,
 ) error {
 	known, ok := snapshot.Absence(tenant, repository, kind, ref)
 	if !ok || !f.Clock().Before(known.Freshness.FreshUntil) {

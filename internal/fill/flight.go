@@ -40,8 +40,8 @@ type pilot[V any] struct {
 }
 
 // join waits for the value of the flight of key, which it starts with run when there is none; joined tells which. An
-// error that run returns after having announced reaches nobody, so run must have dealt with it. join fails with DEADLINE
-// or CANCELED when ctx ends, and with UNAVAILABLE after close.
+// error that run returns after having announced reaches nobody, so run must have dealt with it. join fails with
+// DEADLINE or CANCELED when ctx ends, and with UNAVAILABLE after close.
 func (f *flights[K, V]) join(
 	ctx context.Context, key K, run func(life context.Context, pilot pilot[V]) (V, error),
 ) (value V, joined bool, err error) {

@@ -2,6 +2,7 @@ package fill
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -46,7 +47,7 @@ func bind(ctx context.Context, reader io.ReadCloser) *boundReader {
 // Read implements io.Reader.
 func (r *boundReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
-	if err != nil && err != io.EOF && r.ctx.Err() != nil {
+	if err != nil && !errors.Is(err, io.EOF) && r.ctx.Err() != nil {
 		err = errdef.Wrap(errdef.ReasonOf(r.ctx.Err()), r.ctx.Err(), "waiting for content")
 	}
 	return n, err
@@ -81,7 +82,8 @@ func held(store *blobstore.Store, desc ocispec.Descriptor) *arrival {
 	}}
 }
 
-// intake takes content in from one source after another, and announces it as early as is sensible. One goroutine uses it.
+// intake takes content in from one source after another, and announces it as early as is sensible. One goroutine uses
+// it.
 type intake struct {
 	*blobstore.Ingest // nil before begin
 	pilot[*arrival]
@@ -89,8 +91,8 @@ type intake struct {
 	announced bool
 }
 
-// begin starts the ingest, unless an earlier source has. Large content is announced at once, so that callers read along;
-// small content when it is verified, so that a source that fails or lies costs the callers nothing.
+// begin starts the ingest, unless an earlier source has. Large content is announced at once, so that callers read
+// along; small content when it is verified, so that a source that fails or lies costs the callers nothing.
 func (i *intake) begin(desc ocispec.Descriptor) error {
 	if i.Ingest != nil {
 		return nil

@@ -1,8 +1,8 @@
 // Package fill asks upstream registries, once for the whole cluster: the owner of a key runs one flight, hands verified
 // bytes to whoever waits, makes them durable and then publishes them through Raft.
 //
-// A Filler does this on the owner; a Router finds the owner among the living members and is what package registry calls.
-// Nothing here answers callers or decides whether a cached answer may be used: package registry does.
+// A Filler does this on the owner; a Router finds the owner among the living members and is what package registry
+// calls. Nothing here answers callers or decides whether a cached answer may be used: package registry does.
 package fill
 
 import (
@@ -51,8 +51,8 @@ type ContentKey struct {
 	Digest     digest.Digest
 }
 
-// Stream is content from the offset that was asked for. The caller closes it. Descriptor has at least the digest and the
-// whole size. The last bytes come only after the whole was verified.
+// Stream is content from the offset that was asked for. The caller closes it. Descriptor has at least the digest and
+// the whole size. The last bytes come only after the whole was verified.
 type Stream struct {
 	io.ReadCloser
 	Descriptor ocispec.Descriptor

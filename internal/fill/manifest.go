@@ -60,8 +60,8 @@ type document struct {
 }
 
 // parseManifest reads the manifest that desc describes into what the catalog keeps of it. body was verified against
-// desc.Digest. It fails with MEDIA_TYPE_INVALID when the body contradicts desc.MediaType, so that the same bytes are never
-// read as two different things (CVE-2021-41190), and with MANIFEST_INVALID otherwise.
+// desc.Digest. It fails with MEDIA_TYPE_INVALID when the body contradicts desc.MediaType, so that the same bytes are
+// never read as two different things (CVE-2021-41190), and with MANIFEST_INVALID otherwise.
 func parseManifest(desc ocispec.Descriptor, body []byte) (catalog.Manifest, error) {
 	kind, ok := shapeOf(desc.MediaType)
 	if !ok {
@@ -103,7 +103,7 @@ func (d *document) check(desc ocispec.Descriptor, kind shape) error {
 	}
 	image, index, artifact := d.Config != nil || d.Layers != nil, d.Manifests != nil, d.Blobs != nil
 	if (image && kind != shapeImage) || (index && kind != shapeIndex) || (artifact && kind != shapeArtifact) {
-		return errdef.New(errdef.MediaTypeInvalid, "manifest %s has fields that %s does not have", desc.Digest, desc.MediaType)
+		return errdef.New(errdef.MediaTypeInvalid, "manifest %s has fields that %s has not", desc.Digest, desc.MediaType)
 	}
 	if kind == shapeImage && d.Config == nil {
 		return errdef.New(errdef.ManifestInvalid, "manifest %s has no config", desc.Digest)

@@ -36,10 +36,12 @@ func TestParseManifest(t *testing.T) {
 		subject               string
 		want                  errdef.Reason
 	}{
-		{name: "image", mediaType: ocispec.MediaTypeImageManifest, body: `{` + image + `}`, children: 2, artifactType: "application/config"},
-		{name: "docker image", mediaType: mediaTypeDockerManifest, body: `{"mediaType":"` + mediaTypeDockerManifest + `",` + image + `}`,
-			children: 2, artifactType: "application/config"},
-		{name: "signature", mediaType: ocispec.MediaTypeImageManifest, children: 2, artifactType: "application/sig", subject: digestA,
+		{name: "image", mediaType: ocispec.MediaTypeImageManifest, children: 2, artifactType: "application/config",
+			body: `{` + image + `}`},
+		{name: "docker image", mediaType: mediaTypeDockerManifest, children: 2, artifactType: "application/config",
+			body: `{"mediaType":"` + mediaTypeDockerManifest + `",` + image + `}`},
+		{name: "signature", mediaType: ocispec.MediaTypeImageManifest, children: 2,
+			artifactType: "application/sig", subject: digestA,
 			body: `{"artifactType":"application/sig","subject":` + config + `,` + image + `}`},
 		{name: "index", mediaType: ocispec.MediaTypeImageIndex, body: `{"manifests":[` + layer + `]}`, children: 1},
 		{name: "empty index", mediaType: ocispec.MediaTypeImageIndex, body: `{"manifests":[]}`},
@@ -54,7 +56,8 @@ func TestParseManifest(t *testing.T) {
 			body: `{"manifests":[],` + image + `}`},
 		{name: "index with layers", mediaType: ocispec.MediaTypeImageIndex, want: errdef.MediaTypeInvalid,
 			body: `{"manifests":[],` + image + `}`},
-		{name: "image without config", mediaType: ocispec.MediaTypeImageManifest, body: `{"layers":[]}`, want: errdef.ManifestInvalid},
+		{name: "image without config", mediaType: ocispec.MediaTypeImageManifest, want: errdef.ManifestInvalid,
+			body: `{"layers":[]}`},
 		{name: "index without manifests", mediaType: ocispec.MediaTypeImageIndex, body: `{}`, want: errdef.ManifestInvalid},
 		{name: "not JSON", mediaType: ocispec.MediaTypeImageIndex, body: `<html>`, want: errdef.ManifestInvalid},
 		{name: "cut off", mediaType: ocispec.MediaTypeImageIndex, body: `{"manifests":[`, want: errdef.ManifestInvalid},

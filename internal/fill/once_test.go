@@ -287,3 +287,23 @@ func TestFlightsLastUntilTheirPublicationIsApplied(t *testing.T) {
 		t.Error(twice)
 	}
 }
+
+// A node that has not seen what the caller has is no owner: it might ask for what is known, or publish over it.
+func TestAnOwnerThatLagsIsReplaced(t *testing.T) {
+	r := newTestRegistry(t)
+	r.pushImage("org/app", "v1", layer(10, "layer"))
+	c := newTimedCluster(t, r, Timings{Publish: 100 * time.Millisecond})
+	key := Key{testTenant, testRepository, KindTag, "v1"}
+	ranked := c.ranked(key.owners)
+	for _, n := range ranked[1:] {
+		n.catalog.Advance(5)
+	}
+	c.set(func(c *testCluster) { c.index = 5 })
+	index, err := ranked[1].router.Refresh(t.Context(), key, 5)
+	if err != nil || index != 6 {
+		t.Errorf("got index %d, %v", index, err)
+	}
+	if counts := r.counts(); len(counts) != 1 {
+		t.Errorf("asked for %v", counts)
+	}
+}

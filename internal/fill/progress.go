@@ -39,7 +39,7 @@ func (p *progress) copy(ctx context.Context, in io.Writer, body io.Reader) error
 			}
 		}
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return p.explain(ctx, err)

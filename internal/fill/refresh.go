@@ -12,12 +12,13 @@ import (
 )
 
 // Refresh asks the upstream for a tag or a referrers list, once for all callers, publishes the answer and returns the
-// catalog index at which it can be read. seen is the index at which the caller found the fact missing or no longer fresh:
-// when this node's catalog is newer and has it fresh, the upstream is not asked.
+// catalog index at which it can be read. seen is the index at which the caller found the fact missing or no longer
+// fresh: when this node's catalog is newer and has it fresh, the upstream is not asked.
 //
-// It fails with NOT_FOUND only after a definite 404, which is recorded; with an UPSTREAM_* reason, MANIFEST_TOO_LARGE,
-// MANIFEST_INVALID, MEDIA_TYPE_INVALID or DIGEST_MISMATCH when the upstream gave no valid answer, which records nothing;
-// with NO_QUORUM or OUTCOME_UNKNOWN when the answer could not be published, since a tag must mean the same on all nodes.
+// It fails with NOT_FOUND only after a definite 404, which is recorded; with an UPSTREAM_* reason,
+// MANIFEST_TOO_LARGE, MANIFEST_INVALID, MEDIA_TYPE_INVALID or DIGEST_MISMATCH when the upstream gave no valid answer,
+// which records nothing; with NO_QUORUM or OUTCOME_UNKNOWN when the answer could not be published, since a tag must
+// mean the same on all nodes.
 func (f *Filler) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (catalog.LogIndex, error) {
 	u, path, err := f.upstreamOf(key.Repository)
 	if err != nil {
@@ -31,13 +32,14 @@ func (f *Filler) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (c
 		return 0, err
 	}
 	for {
-		index, joined, err := f.refreshes.join(ctx, key, func(life context.Context, _ pilot[catalog.LogIndex]) (catalog.LogIndex, error) {
-			if index, err := f.fresh(key, seen); index > 0 || err != nil {
-				f.Observer.Avoided(u.name)
-				return index, err
-			}
-			return ask(life, u, path)
-		})
+		index, joined, err := f.refreshes.join(ctx, key,
+			func(life context.Context, _ pilot[catalog.LogIndex]) (catalog.LogIndex, error) {
+				if index, err := f.fresh(key, seen); index > 0 || err != nil {
+					f.Observer.Avoided(u.name)
+					return index, err
+				}
+				return ask(life, u, path)
+			})
 		if joined {
 			f.Observer.Avoided(u.name)
 		}

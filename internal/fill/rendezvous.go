@@ -30,7 +30,8 @@ func rank(nodes []catalog.NodeID, key ...string) []catalog.NodeID {
 	return ranked
 }
 
-// score hashes node and key. FNV alone spreads its last bytes badly, so the sum goes through the finalizer of MurmurHash3.
+// score hashes node and key. FNV alone spreads its last bytes badly, so the sum goes through the finalizer of
+// MurmurHash3.
 func score(node string, key []string) uint64 {
 	sum := fnv.New64a()
 	for _, part := range append([]string{node}, key...) {

@@ -60,8 +60,8 @@ func (r *Router) Close() {
 // Mirrors tells whether a repository mirrors a configured upstream.
 func (r *Router) Mirrors(repository reference.Repository) bool { return r.Filler.Mirrors(repository) }
 
-// Refresh makes the owner of key refresh it (see Filler.Refresh). An owner that cannot be reached is replaced by the next
-// in rank; its other errors are final. The index returned may not be applied on this node yet.
+// Refresh makes the owner of key refresh it (see Filler.Refresh). An owner that cannot be reached is replaced by the
+// next in rank; its other errors are final. The index returned may not be applied on this node yet.
 func (r *Router) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (catalog.LogIndex, error) {
 	owners := key.owners(r.living())
 	if owners[0] == r.Members.Self() {

@@ -29,8 +29,8 @@ func (r *Router) Fetch(ctx context.Context, key ContentKey, offset int64) (*Stre
 	return found.stream(ctx, offset)
 }
 
-// receive takes content in, verified, from whoever has it and makes it durable. It returns an arrival when this node has
-// the content after all.
+// receive takes content in, verified, from whoever has it and makes it durable. It returns an arrival when this node
+// has the content after all.
 func (r *Router) receive(
 	life context.Context, key ContentKey, owners []catalog.NodeID, in *intake,
 ) (*arrival, error) {
@@ -118,7 +118,7 @@ func (r *Router) fromOwner(life context.Context, key ContentKey, owner catalog.N
 		return err
 	}
 	if in.written() < desc.Size {
-		return errdef.New(errdef.Unavailable, "node %s ended the content after %d of %d bytes", owner, in.written(), desc.Size)
+		return errdef.New(errdef.Unavailable, "node %s ended after %d of %d bytes", owner, in.written(), desc.Size)
 	}
 	again, err := in.settle(resumed)
 	if again && err == nil {

@@ -1,6 +1,7 @@
 package fill
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -93,7 +94,7 @@ func (r *testRegistry) pushBytes(repository, tag, mediaType string, body []byte)
 }
 
 // pushImage pushes an image of one layer and returns its manifest.
-func (r *testRegistry) pushImage(repository, tag string, layer []byte) (image ocispec.Descriptor, blobs []ocispec.Descriptor) {
+func (r *testRegistry) pushImage(repository, tag string, layer []byte) (ocispec.Descriptor, []ocispec.Descriptor) {
 	config := r.pushBlob(repository, ocispec.MediaTypeImageConfig, []byte(`{"architecture":"amd64","os":"linux"}`))
 	blob := r.pushBlob(repository, ocispec.MediaTypeImageLayer, layer)
 	manifest := ocispec.Manifest{
@@ -186,7 +187,9 @@ func (r *testRegistry) serve(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-func (r *testRegistry) serveReferrers(w http.ResponseWriter, req *http.Request, repository string, subject digest.Digest) {
+func (r *testRegistry) serveReferrers(
+	w http.ResponseWriter, req *http.Request, repository string, subject digest.Digest,
+) {
 	index, total := r.referrersOf(repository, subject)
 	sortByDigest(index.Manifests)
 	first, _ := strconv.Atoi(req.URL.Query().Get("first"))
@@ -201,7 +204,7 @@ func (r *testRegistry) serveReferrers(w http.ResponseWriter, req *http.Request, 
 }
 
 func sortByDigest(list []ocispec.Descriptor) {
-	slices.SortFunc(list, func(a, b ocispec.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
+	slices.SortFunc(list, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
 }
 
 func writeWhole(w http.ResponseWriter, body []byte) {

@@ -40,8 +40,10 @@ func newAuthClient(upstream string, timings Timings, observer Observer) *auth.Cl
 	}
 	counted := &countingTransport{base: base, upstream: upstream, observer: observer}
 	client := &auth.Client{
-		Client: &http.Client{Transport: &retry.Transport{Base: counted, Policy: func() retry.Policy { return retryPolicy{} }}},
-		Cache:  auth.NewCache(),
+		Client: &http.Client{Transport: &retry.Transport{
+			Base: counted, Policy: func() retry.Policy { return retryPolicy{} },
+		}},
+		Cache: auth.NewCache(),
 	}
 	client.SetUserAgent("ocistern")
 	return client
@@ -95,8 +97,8 @@ func endpointOf(path string) (endpoint, reference string) {
 	return "", ""
 }
 
-// retryPolicy retries what a moment may cure, twice and soon. It does not wait for a throttling upstream (issue 4 does),
-// and unlike oras-go's own policy it never asks again sooner than a Retry-After allows.
+// retryPolicy retries what a moment may cure, twice and soon. It does not wait for a throttling upstream (issue 4
+// does), and unlike oras-go's own policy it never asks again sooner than a Retry-After allows.
 type retryPolicy struct{}
 
 const (

@@ -116,8 +116,9 @@ func (u *upstream) referrers(ctx context.Context, path string, subject digest.Di
 	return list, nil
 }
 
-// referrersByShortTag asks for the referrers tag of a sha512 subject. Its digest does not fit into a tag, so the tag has
-// only its beginning (distribution spec, "Referrers Tag Schema"); oras-go v2.7.0 does not know this and refuses the tag.
+// referrersByShortTag asks for the referrers tag of a sha512 subject. Its digest does not fit into a tag, so the tag
+// has only its beginning (distribution spec, "Referrers Tag Schema"); oras-go v2.7.0 does not know this and refuses
+// the tag.
 func (u *upstream) referrersByShortTag(
 	ctx context.Context, path string, subject digest.Digest,
 ) ([]ocispec.Descriptor, error) {
@@ -130,13 +131,16 @@ func (u *upstream) referrersByShortTag(
 	case err != nil:
 		return nil, err
 	case desc.MediaType != ocispec.MediaTypeImageIndex:
-		return nil, errdef.New(errdef.UpstreamInvalid, "upstream %s, referrers tag of %s names a %s", u.name, path, desc.MediaType)
+		return nil, errdef.New(errdef.UpstreamInvalid, "upstream %s, %s: referrers tag names a %s",
+			u.name, path, desc.MediaType)
 	}
 	return parseReferrers(body)
 }
 
 // blob opens a blob at its beginning. The descriptor has the size that the upstream states; nothing is verified yet.
-func (u *upstream) blob(ctx context.Context, path string, dgst digest.Digest) (ocispec.Descriptor, io.ReadCloser, error) {
+func (u *upstream) blob(
+	ctx context.Context, path string, dgst digest.Digest,
+) (ocispec.Descriptor, io.ReadCloser, error) {
 	desc, body, err := u.repository(path).Blobs().FetchReference(withExchange(ctx, &exchange{}), dgst.String())
 	if err != nil {
 		return ocispec.Descriptor{}, nil, u.failure(err, "blob "+path+" "+dgst.String())

@@ -182,8 +182,9 @@ func TestReferrersTag(t *testing.T) {
 		{"names the subject itself", ocispec.MediaTypeImageManifest, image, digest.FromString(image), ""},
 		{"names an image", ocispec.MediaTypeImageManifest, image, subject, errdef.UpstreamInvalid},
 		{"has no list", ocispec.MediaTypeImageIndex, `{"schemaVersion":2}`, subject, errdef.UpstreamInvalid},
-		{"of sha512", ocispec.MediaTypeImageIndex, `{"schemaVersion":2,"manifests":[]}`, digest.SHA512.FromString("subject"), ""},
-		{"of sha512 names an image", ocispec.MediaTypeImageManifest, image, digest.SHA512.FromString("x"), errdef.UpstreamInvalid},
+		{"of sha512", ocispec.MediaTypeImageIndex, `{"schemaVersion":2,"manifests":[]}`, digest.SHA512.FromString("x"), ""},
+		{"of sha512 names an image", ocispec.MediaTypeImageManifest, image, digest.SHA512.FromString("x"),
+			errdef.UpstreamInvalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newTestRegistry(t)
@@ -280,5 +281,25 @@ func TestUpstreamConfiguration(t *testing.T) {
 		if err != nil && bytes.Contains([]byte(err.Error()), []byte("password")) {
 			t.Errorf("the error shows the password: %v", err)
 		}
+	}
+}
+
+// The check for whole lists must see it when oras-go is left to itself: it takes the first page for the whole list when
+// the second is not found (v2.7.0).
+func TestTheWholeListCheckBites(t *testing.T) {
+	r := newTestRegistry(t)
+	r.pageSize = 1
+	subject, _ := r.pushImage("org/app", "v1", []byte("layer"))
+	for n := range 3 {
+		r.pushReferrer("org/app", subject, n)
+	}
+	r.setSpoil(func(w http.ResponseWriter, req *http.Request) bool {
+		return req.URL.Query().Get("first") == "1" && status(404)(w, req)
+	})
+	u, _ := testUpstream(t, r.upstream())
+	u.repository("org/app").Client = u.client.auth // the planted bug: no verifier in between
+	list, err := u.referrers(t.Context(), "org/app", subject.Digest)
+	if err != nil || len(list) != 1 {
+		t.Errorf("oras-go has changed; is the verifier's check for missing pages still needed? %d, %v", len(list), err)
 	}
 }
