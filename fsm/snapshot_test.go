@@ -1,0 +1,283 @@
+package fsm
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+	logv1 "github.com/ocistern/ocistern/internal/proto/ocistern/log/v1"
+)
+
+// goldenCatalog holds records of every kind.
+func goldenCatalog(t testing.TB) *catalog.Catalog {
+	t.Helper()
+	cat := catalog.New()
+	commands := goldenCommands()
+	publish, ok := commands["publish"].(catalog.Publish)
+	if !ok {
+		t.Fatal("no golden publish command")
+	}
+	publish.Tags = publish.Tags[:1]
+	moved := publish
+	moved.Tags = slices.Clone(publish.Tags)
+	moved.Tags[0].ExpectAbsent = false
+	moved.Tags[0].Descriptor.Digest = publish.Blobs[1].Digest
+	moved.Manifests = []catalog.Manifest{{Descriptor: moved.Tags[0].Descriptor}}
+	for i, command := range []catalog.Command{
+		commands["set-cluster"], publish, moved, commands["record-absence"], commands["add-holder"],
+	} {
+		entry := catalog.Entry{Index: catalog.LogIndex(i + 1), Command: command, Hash: sha256.Sum256([]byte{byte(i)})}
+		if err := cat.Apply(entry)[0]; err != nil {
+			t.Fatalf("%T: %v", command, err)
+		}
+	}
+	return cat
+}
+
+func snapshotBytes(t testing.TB, s *catalog.Snapshot) *bytes.Buffer {
+	t.Helper()
+	var buffer bytes.Buffer
+	if err := writeSnapshot(&buffer, s); err != nil {
+		t.Fatal(err)
+	}
+	return &buffer
+}
+
+// TestGoldenSnapshot reads what version 1 wrote, and writes what version 1 reads.
+func TestGoldenSnapshot(t *testing.T) {
+	original := goldenCatalog(t).Snapshot()
+	written := snapshotBytes(t, original).Bytes()
+	want := golden(t, "snapshot.v1.pb", written)
+	if !bytes.Equal(written, want) {
+		t.Errorf("writes\n%x, not\n%x", written, want)
+	}
+	restored := catalog.New()
+	if err := restore(restored, bytes.NewReader(want)); err != nil {
+		t.Fatal(err)
+	}
+	got := restored.Snapshot()
+	if digestOf(t, got) != digestOf(t, original) || got.Index() != original.Index() ||
+		got.CommandHash() != original.CommandHash() || got.ClusterID() != original.ClusterID() {
+		t.Error("restores another catalog")
+	}
+	kinds := map[protoreflect.Name]bool{}
+	for record := range original.Records() {
+		message, err := encodeRecord(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reflected := message.ProtoReflect()
+		kinds[reflected.WhichOneof(reflected.Descriptor().Oneofs().ByName("kind")).Name()] = true
+	}
+	if len(kinds) != 6 {
+		t.Errorf("the golden snapshot has only records of the kinds %v", slices.Collect(maps.Keys(kinds)))
+	}
+}
+
+// TestDamagedSnapshots cuts the golden snapshot at every byte, and changes every byte: each must be refused and leave
+// the catalog as it was.
+func TestDamagedSnapshots(t *testing.T) {
+	whole := readGolden(t, "snapshot.v1.pb")
+	cat := goldenCatalog(t)
+	if err := restore(cat, bytes.NewReader(whole)); err != nil {
+		t.Fatal(err)
+	}
+	before := cat.Snapshot()
+	refused := func(what string, damaged []byte) {
+		t.Helper()
+		if err := restore(cat, bytes.NewReader(damaged)); errdef.ReasonOf(err) != errdef.SnapshotInvalid {
+			t.Errorf("%s: error %v", what, err)
+		}
+		if cat.Snapshot() != before {
+			t.Fatalf("%s: the catalog was replaced", what)
+		}
+	}
+	for i := range whole {
+		refused("cut", whole[:i])
+		damaged := bytes.Clone(whole)
+		damaged[i] ^= 0x41
+		refused("changed", damaged)
+	}
+	refused("longer", append(bytes.Clone(whole), 0))
+	refused("twice", append(bytes.Clone(whole), whole...))
+	refused("huge record", binary.AppendUvarint(nil, maxRecordBytes+1))
+	refused("promise of much", binary.AppendUvarint(nil, maxRecordBytes))
+}
+
+// sealed returns a snapshot of messages with a right trailer.
+func sealed(t testing.TB, messages ...proto.Message) []byte {
+	t.Helper()
+	var buffer bytes.Buffer
+	frames := &frameWriter{to: &buffer, sum: sha256.New()}
+	for _, message := range messages {
+		if err := frames.write(message); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trailer := &logv1.SnapshotTrailer{Records: uint64(len(messages) - 1), Checksum: frames.sum.Sum(nil)}
+	if err := frames.write(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Trailer{Trailer: trailer}}); err != nil {
+		t.Fatal(err)
+	}
+	return buffer.Bytes()
+}
+
+// TestUnknownSnapshots refuses what a newer version may write, although it is undamaged.
+func TestUnknownSnapshots(t *testing.T) {
+	header := func(version uint32, hash int) *logv1.SnapshotHeader {
+		return &logv1.SnapshotHeader{Version: version, Index: 1, CommandHash: make([]byte, hash)}
+	}
+	unknown := protowire.AppendVarint(protowire.AppendTag(nil, 1000, protowire.VarintType), 1)
+	extended := header(1, 32)
+	extended.ProtoReflect().SetUnknown(unknown)
+	if err := restore(catalog.New(), bytes.NewReader(sealed(t, header(1, 32)))); err != nil {
+		t.Errorf("an empty catalog: %v", err)
+	}
+	for name, snapshot := range map[string][]byte{
+		"newer version":     sealed(t, header(2, 32)),
+		"no version":        sealed(t, header(0, 32)),
+		"short hash":        sealed(t, header(1, 31)),
+		"field in header":   sealed(t, extended),
+		"record of no kind": sealed(t, header(1, 32), &logv1.SnapshotRecord{Tenant: "default"}),
+		"no header":         sealed(t, &logv1.SnapshotRecord{Tenant: "default"}),
+		"trailer as header": sealed(t),
+	} {
+		if err := restore(catalog.New(), bytes.NewReader(snapshot)); errdef.ReasonOf(err) != errdef.SnapshotInvalid {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	for record := range goldenCatalog(t).Snapshot().Records() {
+		message, err := encodeRecord(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eachMessage(message.ProtoReflect(), func(m protoreflect.Message) {
+			m.SetUnknown(unknown)
+			snapshot := sealed(t, header(1, 32), message)
+			if err := restore(catalog.New(), bytes.NewReader(snapshot)); errdef.ReasonOf(err) != errdef.SnapshotInvalid {
+				t.Errorf("a field more in %s: error %v", m.Descriptor().FullName(), err)
+			}
+			m.SetUnknown(nil)
+		})
+	}
+}
+
+// sink is a raft.SnapshotSink that fails after some bytes, or when closed.
+type sink struct {
+	bytes.Buffer
+	room             int
+	closing          error
+	canceled, closed bool
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	if len(p) > s.room {
+		return 0, errors.New("disk full")
+	}
+	s.room -= len(p)
+	return s.Buffer.Write(p)
+}
+
+func (s *sink) ID() string { return "test" }
+
+func (s *sink) Cancel() error {
+	s.canceled = true
+	return nil
+}
+
+func (s *sink) Close() error {
+	s.closed = true
+	return s.closing
+}
+
+// TestPersist shows that a snapshot keeps the index at which it was captured, and what becomes of one that cannot be
+// written.
+func TestPersist(t *testing.T) {
+	cat := goldenCatalog(t)
+	machine := New(cat, Options{})
+	captured, err := machine.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer captured.Release()
+	want := cat.Snapshot()
+	cat.Apply(catalog.Entry{Index: 99, Command: catalog.RemoveHolder{Node: "node-1", All: true}})
+
+	good := &sink{room: 1 << 20}
+	if err := captured.Persist(good); err != nil || !good.closed || good.canceled {
+		t.Errorf("error %v, closed %v, canceled %v", err, good.closed, good.canceled)
+	}
+	if err := machine.Restore(io.NopCloser(&good.Buffer)); err != nil {
+		t.Fatal(err)
+	}
+	if digestOf(t, cat.Snapshot()) != digestOf(t, want) || cat.Snapshot().Index() != want.Index() {
+		t.Error("what was persisted is not what was captured")
+	}
+
+	full := &sink{room: 10}
+	if err := captured.Persist(full); err == nil || full.closed || !full.canceled {
+		t.Errorf("full: error %v, closed %v, canceled %v", err, full.closed, full.canceled)
+	}
+	unsynced := &sink{room: 1 << 20, closing: errors.New("fsync failed")}
+	if err := captured.Persist(unsynced); err == nil {
+		t.Error("an fsync that fails goes unnoticed")
+	}
+}
+
+// FuzzRestore reads arbitrary snapshots, as they are and with a right trailer put behind them. It must never panic;
+// what is refused leaves the catalog alone, and what is accepted can be written and read again.
+func FuzzRestore(f *testing.F) {
+	whole := snapshotBytes(f, goldenCatalog(f).Snapshot()).Bytes()
+	f.Add(whole, false)
+	f.Add(whole[:len(whole)-39], true)
+	f.Fuzz(func(t *testing.T, snapshot []byte, seal bool) {
+		if seal {
+			sum := sha256.Sum256(snapshot)
+			trailer := &logv1.SnapshotTrailer{Records: uint64(max(frameCount(snapshot)-1, 0)), Checksum: sum[:]}
+			frames := &frameWriter{to: bytes.NewBuffer(nil), sum: sha256.New()}
+			if err := frames.write(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Trailer{Trailer: trailer}}); err != nil {
+				t.Fatal(err)
+			}
+			snapshot = append(bytes.Clone(snapshot), frames.buffer...)
+		}
+		cat := goldenCatalog(t)
+		before := cat.Snapshot()
+		if err := restore(cat, bytes.NewReader(snapshot)); err != nil {
+			if errdef.ReasonOf(err) != errdef.SnapshotInvalid || cat.Snapshot() != before {
+				t.Fatalf("error %v, or the catalog was replaced", err)
+			}
+			return
+		}
+		again := catalog.New()
+		if err := restore(again, snapshotBytes(t, cat.Snapshot())); err != nil {
+			t.Fatal(err)
+		}
+		if digestOf(t, again.Snapshot()) != digestOf(t, cat.Snapshot()) {
+			t.Fatal("a restored catalog changes when it is written and restored again")
+		}
+	})
+}
+
+// frameCount counts the messages in a snapshot.
+func frameCount(snapshot []byte) int {
+	count := 0
+	for len(snapshot) > 0 {
+		size, prefix := binary.Uvarint(snapshot)
+		if prefix <= 0 || size > uint64(len(snapshot)-prefix) {
+			break
+		}
+		snapshot = snapshot[prefix+int(size):]
+		count++
+	}
+	return count
+}

@@ -1,0 +1,39 @@
+Ñ
+defaultghcr.io/org/app"âÏª{*node-12Ó
+*application/vnd.oci.image.manifest.v1+jsonGsha256:1a2fc26dc7ea5a2a4748b7cb2b1ef193d96ab2c99f93092f69e63075b28d1278İ"%application/vnd.cncf.notary.signature*
+a1*
+b2*
+cÃ¼2
+armlinux1"x"y*v72ª
+application/octet-stream‡sha512:b030eade3c76066e854afde060a58d562e103878b92ba17586070c1373c0c31f8c80389eeabbc1370284d983fb066f2c1cee3ad22fd5c580223a13efc5e31832€€€€ :õ
+Ó
+*application/vnd.oci.image.manifest.v1+jsonGsha256:1a2fc26dc7ea5a2a4748b7cb2b1ef193d96ab2c99f93092f69e63075b28d1278İ"%application/vnd.cncf.notary.signature*
+a1*
+b2*
+cÃ¼2
+armlinux1"x"y*v7Gsha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3dÓ
+*application/vnd.oci.image.manifest.v1+jsonGsha256:1a2fc26dc7ea5a2a4748b7cb2b1ef193d96ab2c99f93092f69e63075b28d1278İ"%application/vnd.cncf.notary.signature*
+a1*
+b2*
+cÃ¼2
+armlinux1"x"y*v7Bü
+v1Ó
+*application/vnd.oci.image.manifest.v1+jsonGsha256:1a2fc26dc7ea5a2a4748b7cb2b1ef193d96ab2c99f93092f69e63075b28d1278İ"%application/vnd.cncf.notary.signature*
+a1*
+b2*
+cÃ¼2
+armlinux1"x"y*v7
+€âÏª{¼âÏª{şÏª{(Bä
+v2Ó
+*application/vnd.oci.image.manifest.v1+jsonGsha256:1a2fc26dc7ea5a2a4748b7cb2b1ef193d96ab2c99f93092f69e63075b28d1278İ"%application/vnd.cncf.notary.signature*
+a1*
+b2*
+cÃ¼2
+armlinux1"x"y*v7"‡sha512:b030eade3c76066e854afde060a58d562e103878b92ba17586070c1373c0c31f8c80389eeabbc1370284d983fb066f2c1cee3ad22fd5c580223a13efc5e31832J¿
+Gsha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3dÓ
+*application/vnd.oci.image.manifest.v1+jsonGsha256:1a2fc26dc7ea5a2a4748b7cb2b1ef193d96ab2c99f93092f69e63075b28d1278İ"%application/vnd.cncf.notary.signature*
+a1*
+b2*
+cÃ¼2
+armlinux1"x"y*v7
+€âÏª{¼âÏª{şÏª{

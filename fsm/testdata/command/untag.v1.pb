@@ -1,0 +1,2 @@
+:
+defaultghcr.io/org/appv1
