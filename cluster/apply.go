@@ -18,9 +18,10 @@ const retryPause = 50 * time.Millisecond
 // Apply submits a command from any node and returns the index of its entry once it is committed and the leader has
 // applied it. Wait on the catalog for that index to read the write here.
 //
-// It fails with the command's own error when the state machine refused it; with NO_QUORUM when no leader took the command
-// within Timings.Patience, in which case it was certainly not applied; with OVERLOADED, DEADLINE or CANCELED, likewise not
-// applied; and with OUTCOME_UNKNOWN when the command was submitted and may or may not be applied, now or later.
+// It fails with the command's own error when the state machine refused it; with NO_QUORUM when no leader took the
+// command within Timings.Patience, in which case it was certainly not applied; with OVERLOADED, DEADLINE or CANCELED,
+// likewise not applied; and with OUTCOME_UNKNOWN when the command was submitted and may or may not be applied, now or
+// later.
 func (c *Cluster) Apply(ctx context.Context, command catalog.Command) (catalog.LogIndex, error) {
 	encoded, err := fsm.Encode(command)
 	if err != nil {
@@ -39,7 +40,7 @@ func (c *Cluster) Apply(ctx context.Context, command catalog.Command) (catalog.L
 		case <-changed:
 		case <-pause.C:
 		case <-patience.C:
-			return 0, errdef.Wrap(errdef.NoQuorum, err, "no leader has taken the command for %s", c.config.Timings.Patience).
+			return 0, errdef.Wrap(errdef.NoQuorum, err, "no leader took the command for %s", c.config.Timings.Patience).
 				WithRemedy("see which nodes are missing: ocistern status")
 		case <-ctx.Done():
 			return 0, errdef.Wrap(errdef.ReasonOf(ctx.Err()), ctx.Err(), "no leader has taken the command yet")
@@ -73,9 +74,9 @@ func (c *Cluster) submit(ctx context.Context, command []byte) (catalog.LogIndex,
 	}
 }
 
-// ApplyLocal submits an encoded command (fsm.Encode) to this node, which must be the leader, and returns as Apply does.
-// It fails with reason NOT_LEADER when this node does not lead, and COMMAND_UNKNOWN for what the state machine would not
-// understand: one such entry in the log would stop every node.
+// ApplyLocal submits an encoded command (fsm.Encode) to this node, which must be the leader, and returns as Apply
+// does. It fails with reason NOT_LEADER when this node does not lead, and COMMAND_UNKNOWN for what the state machine
+// would not understand: one such entry in the log would stop every node.
 func (c *Cluster) ApplyLocal(ctx context.Context, command []byte) (catalog.LogIndex, error) {
 	if _, err := fsm.Decode(command); err != nil {
 		return 0, err

@@ -13,7 +13,8 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
-// What the state machine says of a command comes back through any node; what nobody would understand never enters the log.
+// What the state machine says of a command comes back through any node; what nobody would understand never enters the
+// log.
 func TestApplyReturnsTheCommandsError(t *testing.T) {
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
@@ -27,7 +28,8 @@ func TestApplyReturnsTheCommandsError(t *testing.T) {
 			t.Errorf("through %s: got %v, want %s", n.config.Name, err, errdef.TagConflict)
 		}
 		before := leader.cluster.Status().LastIndex
-		if _, err := n.cluster.ApplyLocal(t.Context(), []byte("no command")); errdef.ReasonOf(err) != errdef.CommandUnknown {
+		_, err := n.cluster.ApplyLocal(t.Context(), []byte("no command"))
+		if errdef.ReasonOf(err) != errdef.CommandUnknown {
 			t.Errorf("got %v, want %s", err, errdef.CommandUnknown)
 		}
 		if after := leader.cluster.Status().LastIndex; after != before {
@@ -61,7 +63,8 @@ func TestOutcomeUnknown(t *testing.T) {
 	f.start(nodes...)
 	leader := f.leader(nodes...)
 	follower := without(nodes, leader)[0]
-	if _, err := follower.cluster.Apply(t.Context(), push("answer-lost")); errdef.ReasonOf(err) != errdef.OutcomeUnknown {
+	_, err := follower.cluster.Apply(t.Context(), push("answer-lost"))
+	if errdef.ReasonOf(err) != errdef.OutcomeUnknown {
 		t.Errorf("got %v, want %s", err, errdef.OutcomeUnknown)
 	}
 	leader.hasTags("answer-lost")
@@ -70,7 +73,7 @@ func TestOutcomeUnknown(t *testing.T) {
 		must(t, n.cluster.transport.Close())
 	}
 	// Until its lease ends the leader takes the command; it can never commit it.
-	_, err := leader.cluster.Apply(t.Context(), push("never-committed"))
+	_, err = leader.cluster.Apply(t.Context(), push("never-committed"))
 	if errdef.ReasonOf(err) != errdef.OutcomeUnknown || !errors.Is(err, raft.ErrLeadershipLost) {
 		t.Errorf("got %v, want %s", err, errdef.OutcomeUnknown)
 	}
@@ -93,8 +96,8 @@ func TestApplyError(t *testing.T) {
 	}
 }
 
-// A leader that shuts down hands over: the others lead on in the next term, without waiting for an election timeout, and
-// know that it left.
+// A leader that shuts down hands over: the others lead on in the next term, without waiting for an election timeout,
+// and know that it left.
 func TestShutdownHandsOver(t *testing.T) {
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)

@@ -13,8 +13,8 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
-// seek takes one step of a node that belongs to no cluster yet. It never makes one unless Config.Expect nodes with empty
-// disks, this one among them, have each promised themselves to it, durably.
+// seek takes one step of a node that belongs to no cluster yet. It never makes one unless Config.Expect nodes with
+// empty disks, this one among them, have each promised themselves to it, durably.
 func (c *Cluster) seek(ctx context.Context) error {
 	promised := c.identity.current().Promise
 	switch {
@@ -53,8 +53,8 @@ func (c *Cluster) candidates() (found []Candidate, obstacle string) {
 	case len(found) < c.config.Expect:
 		return nil, fmt.Sprintf("found %d of %d nodes with an empty disk", len(found), c.config.Expect)
 	case len(found) > c.config.Expect:
-		return nil, fmt.Sprintf("found %d nodes with an empty disk where cluster.expect is %d: start only that many first, "+
-			"or correct cluster.expect", len(found), c.config.Expect)
+		return nil, fmt.Sprintf("found %d nodes with an empty disk where cluster.expect is %d: "+
+			"start only that many first, or correct cluster.expect", len(found), c.config.Expect)
 	case sharedAddress(found) != "":
 		return nil, fmt.Sprintf("two nodes advertise the raft address %s", sharedAddress(found))
 	case found[0].ID != c.Self():
@@ -151,9 +151,10 @@ func (c *Cluster) review(ctx context.Context, p Promise) error {
 	return c.identity.withdraw(p.ClusterID)
 }
 
-// Promise reserves this node for the cluster of p, durably: until it is released it is empty to nobody else. It is refused
-// with reason CLUSTER_MISMATCH when the node belongs or is promised to another cluster, NOT_READY when the node knows
-// a reason why no cluster should be bootstrapped, and CONFIG_INVALID when the nodes expect different numbers.
+// Promise reserves this node for the cluster of p, durably: until it is released it is empty to nobody else. It is
+// refused with reason CLUSTER_MISMATCH when the node belongs or is promised to another cluster, NOT_READY when the
+// node knows a reason why no cluster should be bootstrapped, and CONFIG_INVALID when the nodes expect different
+// numbers.
 func (c *Cluster) Promise(_ context.Context, p Promise) error {
 	if err := c.checkPromise(p); err != nil {
 		return err
@@ -191,7 +192,8 @@ func (c *Cluster) checkPromise(p Promise) error {
 	case p.ClusterID == "" || len(p.ClusterID) > maxID:
 		return errdef.New(errdef.CommandInvalid, "promise to cluster %.100q", p.ClusterID)
 	case !has(c.Self()) || !has(p.Proposer):
-		return errdef.New(errdef.CommandInvalid, "promise without node %s or its proposer %s among the candidates", c.Self(), p.Proposer)
+		return errdef.New(errdef.CommandInvalid, "promise without node %s or its proposer %s among the candidates",
+			c.Self(), p.Proposer)
 	case len(p.Candidates) != c.config.Expect:
 		return errdef.New(errdef.ConfigInvalid, "node %s proposes a cluster of %d, this node expects %d",
 			p.Proposer, len(p.Candidates), c.config.Expect).WithRemedy("set the same cluster.expect on all nodes")
@@ -199,8 +201,8 @@ func (c *Cluster) checkPromise(p Promise) error {
 	return nil
 }
 
-// Release gives up a promise whose proposer has withdrawn it. It does nothing when the promise is not held any more, and
-// fails with reason CLUSTER_MISMATCH when this node is a member of that cluster already.
+// Release gives up a promise whose proposer has withdrawn it. It does nothing when the promise is not held any more,
+// and fails with reason CLUSTER_MISMATCH when this node is a member of that cluster already.
 func (c *Cluster) Release(_ context.Context, p Promise) error {
 	if now := c.identity.current(); now.ClusterID == p.ClusterID {
 		return errdef.New(errdef.ClusterMismatch, "node %s is a member of cluster %s", now.ID, p.ClusterID)

@@ -36,8 +36,8 @@ func (n *node) know(others ...*node) {
 	}
 }
 
-// Two proposers whose candidates overlap in one node race for its promise, again and again. Exactly one cluster comes out.
-// The planted bug, a promise that is taken for granted, shows that this test would see two.
+// Two proposers whose candidates overlap in one node race for its promise, again and again. Exactly one cluster comes
+// out. The planted bug, a promise that is taken for granted, shows that this test would see two.
 func TestOverlappingSetsMakeOneCluster(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -71,7 +71,7 @@ func TestOverlappingSetsMakeOneCluster(t *testing.T) {
 			}
 			f.eventually("a cluster is made and the losers were refused many times", func() error {
 				if len(clusters(nodes)) < c.want || asked.Load() < 20 && c.want == 1 {
-					return errdef.New(errdef.NotReady, "%d clusters, %d promises asked for", len(clusters(nodes)), asked.Load())
+					return errdef.New(errdef.NotReady, "%d clusters, %d promises", len(clusters(nodes)), asked.Load())
 				}
 				return nil
 			})
@@ -134,7 +134,8 @@ func TestNoClusterWithoutAll(t *testing.T) {
 			}
 			f.eventually("the nodes wait", func() error {
 				for _, n := range nodes {
-					if err := n.cluster.Ready(); errdef.ReasonOf(err) != errdef.NotReady || !strings.Contains(err.Error(), c.want) {
+					err := n.cluster.Ready()
+					if errdef.ReasonOf(err) != errdef.NotReady || !strings.Contains(err.Error(), c.want) {
 						return errdef.New(errdef.Internal, "got %v, want %q", err, c.want)
 					}
 				}
@@ -155,7 +156,7 @@ func TestPromiseBinds(t *testing.T) {
 	f := newFleet(t)
 	n := f.add(2, freeAddress(t))
 	n.start()
-	candidates := []Candidate{{ID: n.cluster.Self(), RaftAddress: "127.0.0.1:1"}, {ID: "zz", RaftAddress: "127.0.0.1:2"}}
+	candidates := []Candidate{{ID: n.cluster.Self(), RaftAddress: "host:1"}, {ID: "zz", RaftAddress: "host:2"}}
 	promise := func(cluster string, proposer catalog.NodeID) Promise {
 		return Promise{ClusterID: cluster, Proposer: proposer, Candidates: candidates}
 	}
@@ -165,7 +166,9 @@ func TestPromiseBinds(t *testing.T) {
 			t.Errorf("promise to %s: got %v, want %q", p.ClusterID, err, want)
 		}
 	}
-	f.eventually("the first promise is given", func() error { return n.cluster.Promise(t.Context(), promise("one", "zz")) })
+	f.eventually("the first promise is given", func() error {
+		return n.cluster.Promise(t.Context(), promise("one", "zz"))
+	})
 	ask(promise("one", "zz"), "")
 	ask(promise("two", "zz"), errdef.ClusterMismatch)
 	ask(promise("one", n.cluster.Self()), errdef.ClusterMismatch)
@@ -183,10 +186,14 @@ func TestPromiseBinds(t *testing.T) {
 	if err := n.cluster.Release(t.Context(), promise("one", "zz")); err != nil {
 		t.Error(err)
 	}
-	f.eventually("a released node promises itself again", func() error { return n.cluster.Promise(t.Context(), promise("two", "zz")) })
+	f.eventually("a released node promises itself again", func() error {
+		return n.cluster.Promise(t.Context(), promise("two", "zz"))
+	})
 
-	ask(Promise{ClusterID: "three", Proposer: "zz", Candidates: candidates[:1]}, errdef.CommandInvalid)
-	ask(Promise{ClusterID: "three", Proposer: "zz", Candidates: append(candidates, Candidate{ID: "zzz"})}, errdef.ConfigInvalid)
+	lone := Promise{ClusterID: "three", Proposer: "zz", Candidates: candidates[:1]}
+	ask(lone, errdef.CommandInvalid)
+	crowd := Promise{ClusterID: "three", Proposer: "zz", Candidates: append(candidates, Candidate{ID: "zzz"})}
+	ask(crowd, errdef.ConfigInvalid)
 	if err := n.cluster.identity.join("two"); err != nil {
 		t.Fatal(err)
 	}
@@ -221,8 +228,8 @@ func prepared(t *testing.T, nodes []*node, change func(i int, s *storage, id *id
 	return candidates
 }
 
-// Whatever instant of a bootstrap the power failed at, one cluster comes out: the one that was begun if there can have been
-// a commit in it.
+// Whatever instant of a bootstrap the power failed at, one cluster comes out: the one that was begun if there can
+// have been a commit in it.
 func TestBootstrapAfterCrash(t *testing.T) {
 	for _, c := range []struct {
 		name  string

@@ -1,9 +1,10 @@
-// Package cluster makes this node a member: it keeps the node's identity, runs Raft over TCP and gossip over memberlist,
-// bootstraps a cluster exactly once, adds and replaces members, and submits commands from any node.
+// Package cluster makes this node a member: it keeps the node's identity, runs Raft over TCP and gossip over
+// memberlist, bootstraps a cluster exactly once, adds and replaces members, and submits commands from any node.
 //
-// It is not the state machine (package fsm), holds no content, and speaks no gRPC: what it asks other nodes goes through
-// Peers, which internal/rpc implements. internal/node opens one Cluster per process. DESIGN.md holds the argument why
-// two clusters can never come out of one set of nodes, and why replacing a node that lost its disk is safe.
+// It is not the state machine (package fsm), holds no content, and speaks no gRPC: what it asks other nodes goes
+// through Peers, which internal/rpc implements. internal/node opens one Cluster per process. DESIGN.md holds the
+// argument why two clusters can never come out of one set of nodes, and why replacing a node that lost its disk is
+// safe.
 package cluster
 
 import (
@@ -52,9 +53,9 @@ type closing struct {
 // to one: Ready tells. machine must apply to cat, and peers must be able to answer as soon as Open is called.
 //
 // It fails with reason CONFIG_INVALID; ADDRESS_IN_USE, naming the setting; CLUSTER_MISMATCH when the data directory
-// belongs to another cluster than the nodes of Config.Join; STORAGE_FAILED when another process uses the data directory or
-// the disk fails; CONTENT_CORRUPT when parts of the data directory do not fit each other. A failed Open leaves nothing
-// running.
+// belongs to another cluster than the nodes of Config.Join; STORAGE_FAILED when another process uses the data
+// directory or the disk fails; CONTENT_CORRUPT when parts of the data directory do not fit each other. A failed Open
+// leaves nothing running.
 func Open(cfg Config, machine *fsm.FSM, cat *catalog.Catalog, peers Peers, logger *slog.Logger) (*Cluster, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
@@ -94,7 +95,8 @@ func (c *Cluster) open(machine *fsm.FSM) error {
 // openRaft starts Raft on what the disk holds. An empty node runs it too: it neither votes nor starts elections before
 // the handshake of the transport has made it a member.
 func (c *Cluster) openRaft(machine *fsm.FSM) error {
-	running, err := raft.NewRaft(c.raftConfig(), machine, c.storage.logs, c.storage.bolt, c.storage.snapshots, c.transport)
+	s := c.storage
+	running, err := raft.NewRaft(c.raftConfig(), machine, s.logs, s.bolt, s.snapshots, c.transport)
 	if err != nil {
 		return errdef.Wrap(errdef.Internal, err, "raft cannot start from %s", c.config.DataDir)
 	}
@@ -119,7 +121,8 @@ func (c *Cluster) raftConfig() *raft.Config {
 	conf.LocalID = raft.ServerID(c.identity.current().ID)
 	conf.HeartbeatTimeout, conf.ElectionTimeout = t.Heartbeat, t.Election
 	conf.LeaderLeaseTimeout, conf.CommitTimeout = t.Lease, t.Commit
-	conf.SnapshotInterval, conf.SnapshotThreshold, conf.TrailingLogs = t.SnapshotInterval, t.SnapshotThreshold, t.TrailingLogs
+	conf.SnapshotInterval, conf.SnapshotThreshold = t.SnapshotInterval, t.SnapshotThreshold
+	conf.TrailingLogs = t.TrailingLogs
 	conf.ShutdownOnRemove = false // a node that was removed stays up and says so
 	conf.NoLegacyTelemetry = true
 	conf.Logger = newHCLogger(c.logger, "raft")

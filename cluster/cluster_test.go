@@ -6,8 +6,8 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
-// Three nodes that start in any order become one cluster; each takes writes; the leader dies and writes go on; all die and
-// come back with everything.
+// Three nodes that start in any order become one cluster; each takes writes; the leader dies and writes go on; all
+// die and come back with everything.
 func TestThreeNodes(t *testing.T) {
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)

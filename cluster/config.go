@@ -13,13 +13,13 @@ type Config struct {
 	DataDir string
 	// Name is for people: it may change and need not be unique. At most 64 bytes.
 	Name string
-	// Expect is the number of nodes with empty disks that bootstrap a cluster together, and the number of voters it keeps;
-	// further nodes are nonvoters. At least 1.
+	// Expect is the number of nodes with empty disks that bootstrap a cluster together, and the number of voters it
+	// keeps; further nodes are nonvoters. At least 1.
 	Expect int
 	// Listen.Raft and Listen.Gossip are bound here (port 0 picks a free one); the other fields are not looked at.
 	Listen Addresses
-	// Advertise is what the other nodes are told. Hosts may be DNS names, which are resolved at each dial. An empty host or
-	// a port of 0 in Raft and Gossip is filled in from what was bound.
+	// Advertise is what the other nodes are told. Hosts may be DNS names, which are resolved at each dial. An empty
+	// host or a port of 0 in Raft and Gossip is filled in from what was bound.
 	Advertise Addresses
 	// Join lists gossip addresses of other nodes, resolved again at each attempt. This node's own address may be among
 	// them. A node with an empty disk bootstraps only when all of them have answered.
@@ -92,18 +92,21 @@ func (c Config) complete() (Config, error) {
 		return c, errdef.New(errdef.ConfigInvalid, "a cluster of %d nodes is expected", c.Expect).
 			WithRemedy("set cluster.expect to 1, 3 or 5")
 	case len(c.Name) > maxName:
-		return c, errdef.New(errdef.ConfigInvalid, "the name %q is longer than %d bytes", c.Name, maxName).WithRemedy("shorten name")
+		return c, errdef.New(errdef.ConfigInvalid, "the name %q is longer than %d bytes", c.Name, maxName).
+			WithRemedy("shorten name")
 	}
 	for _, setting := range []struct{ name, value string }{
 		{"listen.raft", c.Listen.Raft}, {"listen.gossip", c.Listen.Gossip},
 	} {
 		if _, _, err := net.SplitHostPort(setting.value); err != nil {
-			return c, errdef.Wrap(errdef.ConfigInvalid, err, "%s is %q", setting.name, setting.value).WithRemedy("write it as host:port")
+			return c, errdef.Wrap(errdef.ConfigInvalid, err, "%s is %q", setting.name, setting.value).
+				WithRemedy("write it as host:port")
 		}
 	}
 	for _, address := range c.Join {
 		if _, _, err := net.SplitHostPort(address); err != nil {
-			return c, errdef.Wrap(errdef.ConfigInvalid, err, "cluster.join holds %q", address).WithRemedy("write it as host:port")
+			return c, errdef.Wrap(errdef.ConfigInvalid, err, "cluster.join holds %q", address).
+				WithRemedy("write it as host:port")
 		}
 	}
 	return c, nil
@@ -120,7 +123,8 @@ func advertised(told string, bound net.Addr) (string, error) {
 	}
 	host, port, err := net.SplitHostPort(told)
 	if err != nil {
-		return "", errdef.Wrap(errdef.ConfigInvalid, err, "the advertised address %q", told).WithRemedy("write it as host:port")
+		return "", errdef.Wrap(errdef.ConfigInvalid, err, "the advertised address %q", told).
+			WithRemedy("write it as host:port")
 	}
 	if port == "0" || port == "" {
 		port = boundPort

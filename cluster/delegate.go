@@ -41,7 +41,8 @@ func (g *gossip) NotifyAlive(node *memberlist.Node) error {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
 	g.strangers[node.Address()] = told.Cluster
-	return errdef.New(errdef.ClusterMismatch, "node %s at %s belongs to cluster %s", node.Name, node.Address(), told.Cluster)
+	return errdef.New(errdef.ClusterMismatch, "node %s at %s belongs to cluster %s",
+		node.Name, node.Address(), told.Cluster)
 }
 
 // NotifyJoin implements memberlist.EventDelegate.

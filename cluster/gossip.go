@@ -96,8 +96,8 @@ func (g *gossip) memberlistConfig() (*memberlist.Config, error) {
 	return conf, nil
 }
 
-// advertise returns the IP address and port that memberlist tells the others; it knows no names. An empty address lets it
-// choose: the bound one, else a private address of this machine.
+// advertise returns the IP address and port that memberlist tells the others; it knows no names. An empty address
+// lets it choose: the bound one, else a private address of this machine.
 func (g *gossip) advertise(listen *net.TCPAddr) (string, int) {
 	host, text, err := net.SplitHostPort(g.config.Advertise.Gossip)
 	if err != nil || host == "" {
@@ -111,7 +111,8 @@ func (g *gossip) advertise(listen *net.TCPAddr) (string, int) {
 	defer cancel()
 	found, err := net.DefaultResolver.LookupIPAddr(ctx, host)
 	if err != nil || len(found) == 0 {
-		g.logger.Warn("advertised host does not resolve yet; gossip tells an address of this machine", "host", host, "error", err)
+		g.logger.Warn("advertised host does not resolve yet; gossip tells an address of this machine",
+			"host", host, "error", err)
 		return "", port
 	}
 	return found[0].IP.String(), port
@@ -128,7 +129,7 @@ func (g *gossip) createError(cause error) error {
 	if err != nil {
 		return listenError(err, "listen.gossip", g.config.Listen.Gossip)
 	}
-	udp.Close()
+	cause = errors.Join(cause, udp.Close())
 	return errdef.Wrap(errdef.ConfigInvalid, cause, "gossip cannot start on %s", g.config.Listen.Gossip)
 }
 
@@ -136,8 +137,9 @@ func (g *gossip) createError(cause error) error {
 func (g *gossip) self() metadata {
 	now, told := g.identity.current(), g.config.Advertise
 	return metadata{
-		Name: g.config.Name, Cluster: now.told(), Promised: now.ClusterID == "" && now.Promise != nil, Leaving: g.leaving.Load(),
-		Raft: told.Raft, Peer: told.Peer, GRPC: told.GRPC, Registry: told.Registry,
+		Name: g.config.Name, Cluster: now.told(), Promised: now.ClusterID == "" && now.Promise != nil,
+		Leaving: g.leaving.Load(),
+		Raft:    told.Raft, Peer: told.Peer, GRPC: told.GRPC, Registry: told.Registry,
 	}
 }
 

@@ -9,8 +9,9 @@ import (
 )
 
 // The handshake precedes Raft's own bytes on every connection. The dialling node says which cluster it speaks for and
-// which node it means; the other one answers with a verdict and who it is. Naming the node matters as much as naming the
-// cluster: a node whose disk was wiped listens at the old address, and must not vote in the place of the lost one.
+// which node it means; the other one answers with a verdict and who it is. Naming the node matters as much as naming
+// the cluster: a node whose disk was wiped listens at the old address, and must not vote in the place of the lost
+// one.
 //
 // Wire format: magic, then strings of a length byte and at most maxID bytes. Hello: cluster, target, source. Answer:
 // a status byte, cluster, node.

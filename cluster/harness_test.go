@@ -23,8 +23,8 @@ import (
 // patience is how long a test waits for what must happen; a busy machine needs more than an idle one.
 const patience = 30 * time.Second
 
-// fleet is a set of nodes in this process: real TCP for Raft, real UDP and TCP for gossip, and Peers that call each other
-// by address.
+// fleet is a set of nodes in this process: real TCP for Raft, real UDP and TCP for gossip, and Peers that call each
+// other by address.
 type fleet struct {
 	t *testing.T
 
@@ -101,8 +101,9 @@ func freeAddress(t *testing.T) string {
 		if err != nil {
 			continue
 		}
-		udp.Close()
-		return address
+		if udp.Close() == nil {
+			return address
+		}
 	}
 	t.Fatal("no free port")
 	return ""
@@ -216,55 +217,6 @@ func (f *fleet) eventually(what string, check func() error) {
 			f.t.Fatalf("waiting until %s: %v", what, err)
 		}
 	}
-}
-
-// at returns the running cluster at a peer address.
-func (f *fleet) at(address string) (*Cluster, error) {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	if n := f.nodes[address]; n != nil && n.cluster != nil {
-		return n.cluster, nil
-	}
-	return nil, errdef.New(errdef.Unavailable, "nothing listens at %q", address)
-}
-
-// Apply implements Peers, as do the methods below.
-func (f *fleet) Apply(ctx context.Context, address string, command []byte) (catalog.LogIndex, error) {
-	c, err := f.at(address)
-	if err != nil {
-		return 0, err
-	}
-	if f.apply != nil {
-		return f.apply(ctx, c, command)
-	}
-	return c.ApplyLocal(ctx, command)
-}
-
-func (f *fleet) Promise(ctx context.Context, address string, p Promise) error {
-	c, err := f.at(address)
-	if err != nil {
-		return err
-	}
-	if f.promise != nil {
-		return f.promise(c, p)
-	}
-	return c.Promise(ctx, p)
-}
-
-func (f *fleet) Release(ctx context.Context, address string, p Promise) error {
-	c, err := f.at(address)
-	if err != nil {
-		return err
-	}
-	return c.Release(ctx, p)
-}
-
-func (f *fleet) State(_ context.Context, address string) (NodeState, error) {
-	c, err := f.at(address)
-	if err != nil {
-		return NodeState{}, err
-	}
-	return c.State(), nil
 }
 
 // push is a command that makes a tag.

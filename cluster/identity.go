@@ -42,8 +42,10 @@ type identity struct {
 	now     atomic.Pointer[record]
 }
 
-// openIdentity reads node.json, or draws a new id for a data directory without it. A store that was lost or emptied while
-// node.json stayed retires the id.
+const restoreRemedy = "restore node.json, or empty the data directory: the node then rejoins under a new id"
+
+// openIdentity reads node.json, or draws a new id for a data directory without it. A store that was lost or emptied
+// while node.json stayed retires the id.
 func openIdentity(dir string, store *storage) (*identity, error) {
 	i := &identity{path: filepath.Join(dir, "node.json")}
 	owner, err := store.owner()
@@ -62,8 +64,8 @@ func openIdentity(dir string, store *storage) (*identity, error) {
 		return i, store.setOwner(found.ID)
 	}
 	if found.ID != owner {
-		return nil, errdef.New(errdef.ContentCorrupt, "%s says node %q, but the raft state beside it belongs to node %s",
-			i.path, found.ID, owner).WithRemedy("restore the file, or empty the data directory: the node then rejoins under a new id")
+		return nil, errdef.New(errdef.ContentCorrupt, "%s says node %q, but the raft state is of node %s",
+			i.path, found.ID, owner).WithRemedy(restoreRemedy)
 	}
 	i.now.Store(&found)
 	return i, i.checkState(store)
@@ -79,7 +81,7 @@ func (i *identity) checkState(store *storage) error {
 		return i.join(p.ClusterID)
 	}
 	return errdef.New(errdef.ContentCorrupt, "there is raft state beside %s, which names no cluster", i.path).
-		WithRemedy("restore the file, or empty the data directory: the node then rejoins under a new id")
+		WithRemedy(restoreRemedy)
 }
 
 func readRecord(path string) (record, error) {
@@ -93,7 +95,7 @@ func readRecord(path string) (record, error) {
 	var r record
 	if err := json.Unmarshal(encoded, &r); err != nil {
 		return record{}, errdef.Wrap(errdef.ContentCorrupt, err, "%s is damaged", path).
-			WithRemedy("restore the file, or empty the data directory: the node then rejoins under a new id")
+			WithRemedy(restoreRemedy)
 	}
 	return r, nil
 }
@@ -117,8 +119,8 @@ func (i *identity) write(r record) error {
 	return nil
 }
 
-// join makes this node a member of a cluster for good. It fails with reason CLUSTER_MISMATCH when the node is a member of
-// another one or promised to another one.
+// join makes this node a member of a cluster for good. It fails with reason CLUSTER_MISMATCH when the node is a
+// member of another one or promised to another one.
 func (i *identity) join(clusterID string) error {
 	i.writing.Lock()
 	defer i.writing.Unlock()
@@ -160,11 +162,13 @@ func (i *identity) withdraw(clusterID string) error {
 
 func mismatch(r record, clusterID string) error {
 	if r.ClusterID == "" {
-		return errdef.New(errdef.ClusterMismatch, "node %s is promised to cluster %s, not to %s", r.ID, r.told(), clusterID)
+		return errdef.New(errdef.ClusterMismatch, "node %s is promised to cluster %s, not to %s",
+			r.ID, r.told(), clusterID)
 	}
 	return errdef.New(errdef.ClusterMismatch, "node %s belongs to cluster %s, not to %s", r.ID, r.ClusterID, clusterID)
 }
 
 func (p Promise) equal(other Promise) bool {
-	return p.ClusterID == other.ClusterID && p.Proposer == other.Proposer && slices.Equal(p.Candidates, other.Candidates)
+	return p.ClusterID == other.ClusterID && p.Proposer == other.Proposer &&
+		slices.Equal(p.Candidates, other.Candidates)
 }

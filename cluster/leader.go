@@ -36,6 +36,7 @@ func (c *Cluster) lead() bool {
 	v := view{
 		self: c.Self(), cluster: c.ClusterID(), expect: c.config.Expect, servers: c.servers(), seen: c.gossip.seen(),
 	}
+	v.seen[v.self] = sighting{metadata: c.gossip.self(), State: StateAlive} // a leader may have moved, too
 	for _, wish := range v.changes() {
 		ctx, cancel := c.callContext()
 		err := c.confirm(ctx, wish)
@@ -48,7 +49,8 @@ func (c *Cluster) lead() bool {
 				"address", wish.node.Address, "replaced", wish.replaced)
 			return true
 		}
-		c.logger.Debug("membership is not changed yet", "action", string(wish.action), "node", wish.node.ID, "error", err)
+		c.logger.Debug("membership is not changed yet", "action", string(wish.action), "node", wish.node.ID,
+			"error", err)
 	}
 	return false
 }
@@ -56,6 +58,9 @@ func (c *Cluster) lead() bool {
 // confirm asks the node itself, at its peer address and at its Raft address. Gossip alone is no reason for anything.
 func (c *Cluster) confirm(ctx context.Context, wish change) error {
 	id := catalog.NodeID(wish.node.ID)
+	if id == c.Self() {
+		return nil
+	}
 	// The leader's index first: what the node has applied by then is at least as far as it is compared to.
 	reached := c.catalog.Snapshot().Index()
 	state, err := c.peers.State(ctx, wish.peer)
@@ -63,7 +68,8 @@ func (c *Cluster) confirm(ctx context.Context, wish change) error {
 		return err
 	}
 	if state.ID != id || state.ClusterID != "" && state.ClusterID != c.ClusterID() {
-		return errdef.New(errdef.ClusterMismatch, "at %s answers node %s of cluster %q", wish.peer, state.ID, state.ClusterID)
+		return errdef.New(errdef.ClusterMismatch, "at %s answers node %s of cluster %q",
+			wish.peer, state.ID, state.ClusterID)
 	}
 	if wish.action == actionPromote && (state.Applied == 0 || state.Applied+promotionLag < reached) {
 		return errdef.New(errdef.NotReady, "node %s is at index %d of %d", id, state.Applied, reached)

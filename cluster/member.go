@@ -92,7 +92,8 @@ func (c *Cluster) Member(id catalog.NodeID) (Member, bool) {
 	return Member{}, false
 }
 
-// Living returns the ids of the members of the Raft configuration that are alive, sorted; this node is always among them.
+// Living returns the ids of the members of the Raft configuration that are alive, sorted; this node is always among
+// them.
 func (c *Cluster) Living() []catalog.NodeID {
 	var living []catalog.NodeID
 	for _, m := range c.Members() {

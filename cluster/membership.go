@@ -38,8 +38,8 @@ type view struct {
 	seen    map[catalog.NodeID]sighting
 }
 
-// changes returns what would bring the configuration nearer to what gossip shows, most urgent first. A dead voter is never
-// among it: only a node that answers in its place gives a reason to remove it.
+// changes returns what would bring the configuration nearer to what gossip shows, most urgent first. A dead voter is
+// never among it: only a node that answers in its place gives a reason to remove it.
 func (v view) changes() []change {
 	var wishes []change
 	for _, id := range v.candidates() {
@@ -112,8 +112,8 @@ func (v view) voters() int {
 	return count
 }
 
-// mayRemove tells whether the voters that are left are a quorum of themselves by those alive. Raft would be safe without
-// it; the cluster might stand still.
+// mayRemove tells whether the voters that are left are a quorum of themselves by those alive. Raft would be safe
+// without it; the cluster might stand still.
 func (v view) mayRemove(gone raft.Server) bool {
 	if gone.Suffrage != raft.Voter {
 		return true

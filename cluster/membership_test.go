@@ -11,8 +11,8 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
-// A node with an empty disk becomes a voter while voters are missing, and a nonvoter when there are enough. Both catch up,
-// the second one from a snapshot, and take writes.
+// A node with an empty disk becomes a voter while voters are missing, and a nonvoter when there are enough. Both
+// catch up, the second one from a snapshot, and take writes.
 func TestJoin(t *testing.T) {
 	f := newFleet(t)
 	nodes := f.prepare(2, 2)
@@ -21,8 +21,8 @@ func TestJoin(t *testing.T) {
 	}
 	f.start(nodes...)
 	nodes[0].write("one")
+	nodes[1].hasTags("one")
 	for _, n := range nodes {
-		n.hasTags("one")
 		n.crash()
 		n.config.Expect = 3 // two nodes have bootstrapped; now there are to be three voters
 	}
@@ -52,8 +52,8 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// A voter whose disk was lost comes back under a new id at its old address. It takes the place of the old id, whose votes
-// and blobs are gone.
+// A voter whose disk was lost comes back under a new id at its old address. It takes the place of the old id, whose
+// votes and blobs are gone.
 func TestWipedNodeIsReplaced(t *testing.T) {
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
@@ -89,21 +89,34 @@ func TestNodeMoves(t *testing.T) {
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
-	moved := nodes[2]
+	// First the node that leads, then one that follows; either may lead when it is back.
+	for round := range 2 {
+		moved := f.leader(nodes...)
+		if round == 1 {
+			moved = without(nodes, moved)[0]
+		}
+		f.move(moved, nodes)
+	}
+	nodes[0].crash()
+	nodes[2].write("from-there")
+}
+
+// move restarts a node under other addresses and waits until all nodes know them.
+func (f *fleet) move(moved *node, nodes []*node) {
+	f.t.Helper()
 	moved.crash()
-	moved.config.Listen = Addresses{Raft: freeAddress(t), Gossip: freeAddress(t)}
+	moved.config.Listen = Addresses{Raft: freeAddress(f.t), Gossip: freeAddress(f.t)}
 	f.start(moved)
 	for _, n := range nodes {
 		f.eventually(n.config.Name+" knows the new addresses", func() error {
 			m, _ := n.cluster.Member(moved.cluster.Self())
-			if m.Addresses.Raft != moved.config.Listen.Raft || m.Addresses.Gossip != moved.config.Listen.Gossip || m.State != StateAlive {
+			at := Addresses{Raft: m.Addresses.Raft, Gossip: m.Addresses.Gossip}
+			if at != moved.config.Listen || m.State != StateAlive {
 				return errdef.New(errdef.NotReady, "it is %+v", m)
 			}
 			return nil
 		})
 	}
-	nodes[0].crash()
-	moved.write("from-there")
 }
 
 // A cluster looks for the nodes it knows of: here the others have to find the node that joins nobody.
@@ -126,39 +139,47 @@ func TestChanges(t *testing.T) {
 		s.Suffrage = raft.Nonvoter
 		return s
 	}
+	type sightings = map[catalog.NodeID]sighting
 	seen := func(state State, cluster, at string) sighting {
 		return sighting{State: state, metadata: metadata{Cluster: cluster, Raft: at, Peer: "peer"}}
 	}
+	alive := func(cluster, at string) sighting { return seen(StateAlive, cluster, at) }
+	dead := func(cluster, at string) sighting { return seen(StateDead, cluster, at) }
 	abc := []raft.Server{voter("a"), voter("b"), voter("c")}
 	for _, c := range []struct {
 		name    string
 		servers []raft.Server
-		seen    map[catalog.NodeID]sighting
+		seen    sightings
 		want    []change
 	}{
-		{"all is well", abc, map[catalog.NodeID]sighting{"b": seen(StateAlive, "x", "at-b"), "c": seen(StateAlive, "x", "at-c")}, nil},
-		{"a dead voter stays", abc, map[catalog.NodeID]sighting{"b": seen(StateAlive, "x", "at-b"), "c": seen(StateDead, "x", "at-c")}, nil},
-		{"a spare node comes in as nonvoter", abc, map[catalog.NodeID]sighting{"c": seen(StateDead, "x", "at-c"), "d": seen(StateAlive, "", "at-d")},
+		{"all is well", abc, sightings{"b": alive("x", "at-b"), "c": alive("x", "at-c")}, nil},
+		{"a dead voter stays", abc, sightings{"b": alive("x", "at-b"), "c": dead("x", "at-c")}, nil},
+		{"a spare node comes in as nonvoter", abc, sightings{"c": dead("x", "at-c"), "d": alive("", "at-d")},
 			[]change{{action: actionAdd, peer: "peer", node: nonvoter("d")}}},
-		{"strangers and the promised are left alone", abc, map[catalog.NodeID]sighting{
-			"d": seen(StateAlive, "y", "at-d"), "e": seen(StateDead, "", "at-e"), "f": seen(StateLeft, "", "at-f")}, nil},
+		{"strangers and the promised are left alone", abc, sightings{
+			"d": alive("y", "at-d"), "e": dead("", "at-e"), "f": seen(StateLeft, "", "at-f")}, nil},
 		{"a nonvoter is promoted where a voter is missing", []raft.Server{voter("a"), voter("b"), nonvoter("c")},
-			map[catalog.NodeID]sighting{"c": seen(StateAlive, "x", "at-c")},
+			sightings{"c": alive("x", "at-c")},
 			[]change{{action: actionPromote, peer: "peer", node: voter("c")}}},
 		{"a dead nonvoter is not", []raft.Server{voter("a"), voter("b"), nonvoter("c")},
-			map[catalog.NodeID]sighting{"c": seen(StateDead, "x", "at-c")}, nil},
-		{"a wiped voter is replaced before others are added", abc, map[catalog.NodeID]sighting{
-			"0": seen(StateAlive, "", "at-0"), "b": seen(StateAlive, "x", "at-b"), "c": seen(StateDead, "x", "at-c"),
-			"d": seen(StateAlive, "", "at-c")},
-			[]change{{action: actionReplace, peer: "peer", node: raft.Server{ID: "d", Address: "at-c", Suffrage: raft.Nonvoter}, replaced: "c"},
-				{action: actionAdd, peer: "peer", node: nonvoter("0")}}},
-		{"not while the voters that stay are no quorum", abc, map[catalog.NodeID]sighting{
-			"b": seen(StateDead, "x", "at-b"), "c": seen(StateDead, "x", "at-c"), "d": seen(StateAlive, "", "at-c")}, nil},
-		{"not while the old one is alive", abc, map[catalog.NodeID]sighting{
-			"b": seen(StateAlive, "x", "at-b"), "c": seen(StateAlive, "x", "at-c"), "d": seen(StateAlive, "", "at-c")}, nil},
-		{"a voter that moved keeps its vote", abc, map[catalog.NodeID]sighting{"b": seen(StateAlive, "x", "elsewhere")},
+			sightings{"c": dead("x", "at-c")}, nil},
+		{"a wiped voter is replaced before others are added", abc, sightings{
+			"0": alive("", "at-0"), "b": alive("x", "at-b"), "c": dead("x", "at-c"),
+			"d": alive("", "at-c")},
+			[]change{
+				{action: actionReplace, peer: "peer", replaced: "c",
+					node: raft.Server{ID: "d", Address: "at-c", Suffrage: raft.Nonvoter}},
+				{action: actionAdd, peer: "peer", node: nonvoter("0")},
+			}},
+		{"not while the voters that stay are no quorum", abc, sightings{
+			"b": dead("x", "at-b"), "c": dead("x", "at-c"), "d": alive("", "at-c")}, nil},
+		{"not while the old one is alive", abc, sightings{
+			"b": alive("x", "at-b"), "c": alive("x", "at-c"), "d": alive("", "at-c")}, nil},
+		{"a voter that moved keeps its vote", abc, sightings{"b": alive("x", "elsewhere")},
 			[]change{{action: actionMove, peer: "peer", node: raft.Server{ID: "b", Address: "elsewhere"}}}},
-		{"not onto the address of a living one", abc, map[catalog.NodeID]sighting{"b": seen(StateAlive, "x", "at-a")}, nil},
+		{"the leader moves itself", abc, sightings{"a": alive("x", "elsewhere")},
+			[]change{{action: actionMove, peer: "peer", node: raft.Server{ID: "a", Address: "elsewhere"}}}},
+		{"not onto the address of a living one", abc, sightings{"b": alive("x", "at-a")}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := view{self: "a", cluster: "x", expect: 3, servers: c.servers, seen: c.seen}

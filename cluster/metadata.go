@@ -10,8 +10,8 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
-// metadata is what a node tells through gossip. Its keys are short and its hosts are written once: memberlist carries at
-// most 512 bytes and panics over more. Keys are only ever added.
+// metadata is what a node tells through gossip. Its keys are short and its hosts are written once: memberlist carries
+// at most 512 bytes and panics over more. Keys are only ever added.
 type metadata struct {
 	Name     string `json:"n,omitempty"`
 	Cluster  string `json:"c,omitempty"` // member of, or promised to
@@ -45,7 +45,7 @@ func (m metadata) encode() ([]byte, error) {
 		return nil, errdef.Wrap(errdef.Internal, err, "gossip metadata")
 	}
 	if len(encoded) > memberlist.MetaMaxSize {
-		return nil, errdef.New(errdef.ConfigInvalid, "name and addresses of this node take %d bytes in gossip", len(encoded)).
+		return nil, errdef.New(errdef.ConfigInvalid, "name and addresses take %d bytes in gossip", len(encoded)).
 			WithRemedy("shorten them to %d bytes: name, advertise-host", memberlist.MetaMaxSize)
 	}
 	return encoded, nil

@@ -12,7 +12,10 @@ import (
 )
 
 func TestConfigIsChecked(t *testing.T) {
-	good := Config{DataDir: "d", Name: "n", Expect: 3, Listen: Addresses{Raft: "127.0.0.1:0", Gossip: ":0"}, Join: []string{"host:1"}}
+	good := Config{
+		DataDir: "d", Name: "n", Expect: 3, Join: []string{"host:1"},
+		Listen: Addresses{Raft: "127.0.0.1:0", Gossip: ":0"},
+	}
 	if got, err := good.complete(); err != nil || got.Timings.Heartbeat == 0 || got.Timings.TrailingLogs == 0 {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -106,11 +109,13 @@ func TestIdentityIsTiedToTheStore(t *testing.T) {
 		same   bool          // under the same id
 	}{
 		{"nothing", func(*testing.T, string) {}, "", true},
-		{"raft.db lost", func(t *testing.T, dir string) { must(t, os.RemoveAll(filepath.Join(dir, "raft"))) }, "", false},
+		{"raft.db lost", func(t *testing.T, dir string) { must(t, os.RemoveAll(filepath.Join(dir, "raft"))) },
+			"", false},
 		{"node.json lost", func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "node.json"))) },
 			errdef.ContentCorrupt, false},
-		{"node.json cut off", func(t *testing.T, dir string) { must(t, os.Truncate(filepath.Join(dir, "node.json"), 9)) },
-			errdef.ContentCorrupt, false},
+		{"node.json cut off", func(t *testing.T, dir string) {
+			must(t, os.Truncate(filepath.Join(dir, "node.json"), 9))
+		}, errdef.ContentCorrupt, false},
 		{"node.json of another node", func(t *testing.T, dir string) {
 			must(t, os.WriteFile(filepath.Join(dir, "node.json"), []byte(`{"id":"other","clusterId":"x"}`), 0o600))
 		}, errdef.ContentCorrupt, false},
@@ -150,8 +155,8 @@ func TestIdentityIsTiedToTheStore(t *testing.T) {
 	}
 }
 
-// A data directory of another cluster is refused at the start, with a remedy. The cluster it was started against does not
-// notice, and a member of it that restarts is not put off by the stranger either.
+// A data directory of another cluster is refused at the start, with a remedy. The cluster it was started against does
+// not notice, and a member of it that restarts is not put off by the stranger either.
 func TestDataDirOfAnotherCluster(t *testing.T) {
 	f := newFleet(t)
 	ours := f.prepare(1, 1)[0]

@@ -6,15 +6,16 @@ import (
 	"github.com/ocistern/ocistern/fsm/catalog"
 )
 
-// Peers asks other nodes. address is Member.Addresses.Peer. All methods return errors of package errdef and must be safe
-// for concurrent use.
+// Peers asks other nodes. address is Member.Addresses.Peer. All methods return errors of package errdef and must be
+// safe for concurrent use.
 //
-// An answer CLUSTER_MISMATCH is due only when caller and callee both belong to a cluster and these differ: a node with an
-// empty disk is asked by the leader of the cluster that it will join, and asks nodes that already belong to one.
+// An answer CLUSTER_MISMATCH is due only when caller and callee both belong to a cluster and these differ: a node
+// with an empty disk is asked by the leader of the cluster that it will join, and asks nodes that already belong to
+// one.
 type Peers interface {
 	// Apply submits an encoded command to the node at address, which must be the leader (else NOT_LEADER). Reason
-	// UNAVAILABLE says that the command was certainly not delivered, so that it is safe to submit it again; where it may
-	// have been delivered and the answer was lost, the reason must be OUTCOME_UNKNOWN.
+	// UNAVAILABLE says that the command was certainly not delivered, so that it is safe to submit it again; where it
+	// may have been delivered and the answer was lost, the reason must be OUTCOME_UNKNOWN.
 	Apply(ctx context.Context, address string, command []byte) (catalog.LogIndex, error)
 	// Promise calls Cluster.Promise of the node at address.
 	Promise(ctx context.Context, address string, p Promise) error

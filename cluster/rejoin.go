@@ -11,8 +11,8 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
-// meet makes a node that belongs to a cluster look at the nodes it is to join before it starts for good: a data directory
-// of another cluster is an error of the operator. A node with an empty disk need not wait.
+// meet makes a node that belongs to a cluster look at the nodes it is to join before it starts for good: a data
+// directory of another cluster is an error of the operator. A node with an empty disk need not wait.
 func (g *gossip) meet() error {
 	if g.identity.current().ClusterID == "" {
 		return nil
@@ -98,8 +98,8 @@ func (g *gossip) joinName(address string, known map[string]bool) error {
 	return err
 }
 
-// judge looks who answered at an address of Config.Join. A stranger there means that this node is astray, unless a member
-// of its own cluster is in sight. A stranger that comes by itself means nothing: it is the one who is wrong.
+// judge looks who answered at an address of Config.Join. A stranger there means that this node is astray, unless a
+// member of its own cluster is in sight. A stranger that comes by itself means nothing: it is the one who is wrong.
 func (g *gossip) judge(address, target string) {
 	own := g.identity.current().ClusterID
 	g.mutex.Lock()

@@ -36,8 +36,8 @@ func (c *Cluster) State() NodeState {
 	}
 }
 
-// Ready returns nil once this node has, since it started, applied all that its cluster had committed. Before, it returns
-// an error of reason NOT_READY that says what it waits for, or of CLUSTER_MISMATCH.
+// Ready returns nil once this node has, since it started, applied all that its cluster had committed. Before, it
+// returns an error of reason NOT_READY that says what it waits for, or of CLUSTER_MISMATCH.
 func (c *Cluster) Ready() error {
 	if c.ready.Load() {
 		return nil

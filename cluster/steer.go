@@ -10,8 +10,8 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
-// steer is the one goroutine that bootstraps, catches up and leads. It looks again whenever gossip or the leader changes,
-// and with each Tick. It returns when the node shuts down.
+// steer is the one goroutine that bootstraps, catches up and leads. It looks again whenever gossip or the leader
+// changes, and with each Tick. It returns when the node shuts down.
 func (c *Cluster) steer() {
 	ticker := time.NewTicker(c.config.Timings.Tick)
 	defer ticker.Stop()
@@ -47,9 +47,9 @@ func (c *Cluster) step() {
 	c.catchUp(ctx)
 }
 
-// Shutdown stops this node: a leader hands over first, then the node leaves gossip, then Raft stops. It does not remove
-// the node from the cluster. ctx bounds the wait for the hand-over; the rest takes seconds at most. Further calls return
-// what the first one did.
+// Shutdown stops this node: a leader hands over first, then the node leaves gossip, then Raft stops. It does not
+// remove the node from the cluster. ctx bounds the wait for the hand-over; the rest takes seconds at most. Further
+// calls return what the first one did.
 func (c *Cluster) Shutdown(ctx context.Context) error {
 	c.closing.once.Do(func() {
 		c.handOver(ctx)
@@ -61,8 +61,8 @@ func (c *Cluster) Shutdown(ctx context.Context) error {
 	return c.closing.err
 }
 
-// handOver transfers the leadership to another voter. raft can hang in a transfer that is interrupted (issue 696), so it
-// is waited for only as long as ctx and the election timeouts allow; this node is on its way out anyway.
+// handOver transfers the leadership to another voter. raft can hang in a transfer that is interrupted (issue 696), so
+// it is waited for only as long as ctx and the election timeouts allow; this node is on its way out anyway.
 func (c *Cluster) handOver(ctx context.Context) {
 	others := view{self: c.Self(), servers: c.servers()}.voters() - 1
 	if c.raft.State() != raft.Leader || others < 1 {

@@ -49,7 +49,7 @@ func openStorage(cfg Config, logger *slog.Logger) (*storage, error) {
 		},
 	})
 	if errors.Is(err, bbolterrors.ErrTimeout) {
-		return nil, errdef.Wrap(errdef.StorageFailed, err, "the data directory %s is used by another process", cfg.DataDir).
+		return nil, errdef.Wrap(errdef.StorageFailed, err, "data directory %s is used by another process", cfg.DataDir).
 			WithRemedy("stop that process, or set another data-dir")
 	}
 	if err != nil {

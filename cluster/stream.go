@@ -5,14 +5,10 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/raft"
-
-	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
@@ -23,8 +19,8 @@ const (
 	acceptPause = 50 * time.Millisecond
 )
 
-// stream is raft's StreamLayer: TCP whose connections begin with the handshake. Names are resolved at each dial, so that
-// a pod that came back under another IP is found.
+// stream is raft's StreamLayer: TCP whose connections begin with the handshake. Names are resolved at each dial, so
+// that a pod that came back under another IP is found.
 type stream struct {
 	listener net.Listener
 	told     string // address that other nodes dial
@@ -113,7 +109,8 @@ func (s *stream) receive(conn net.Conn) {
 	} else if s.ended.Err() == nil {
 		s.logger.Warn("raft connection refused", "from", conn.RemoteAddr().String(), "error", err)
 	}
-	tracked.Close()
+	s.forget(tracked)
+	conn.Close()
 }
 
 func (s *stream) welcome(conn net.Conn) error {
@@ -161,80 +158,6 @@ type tcpAddress string
 func (a tcpAddress) Network() string { return "tcp" }
 func (a tcpAddress) String() string  { return string(a) }
 
-// addressed joins the node that is meant to its address, which is all that raft passes on to Dial. It keeps the pooled
-// connections of two ids at one address apart as well.
-func addressed(id raft.ServerID, at raft.ServerAddress) raft.ServerAddress {
-	return raft.ServerAddress(id) + "@" + at
-}
-
-// Dial implements raft.StreamLayer for an address made by addressed.
-func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	id, at, ok := strings.Cut(string(address), "@")
-	if !ok {
-		return nil, errdef.New(errdef.Internal, "raft dials %q without saying whom", address)
-	}
-	conn, reply, err := s.call(catalog.NodeID(id), at, timeout)
-	if err != nil {
-		return nil, err
-	}
-	if reply.Verdict != admitted {
-		conn.Close()
-		return nil, refusal(reply, catalog.NodeID(id), at)
-	}
-	return conn, nil
-}
-
-func refusal(reply answer, meant catalog.NodeID, at string) error {
-	switch reply.Verdict {
-	case otherCluster:
-		return errdef.New(errdef.ClusterMismatch, "node %s at %s belongs to cluster %s", reply.Node, at, reply.Cluster).
-			WithRemedy("give every cluster addresses of its own; empty the data directory of a node that is to change its cluster")
-	case otherNode:
-		return errdef.New(errdef.ClusterMismatch, "node %s listens at %s, where node %s was", reply.Node, at, meant)
-	default:
-		return errdef.New(errdef.StorageFailed, "node %s at %s cannot write its node.json", reply.Node, at)
-	}
-}
-
-// occupant asks which node listens at a Raft address, under the assumption that it is the meant one.
-func (s *stream) occupant(meant catalog.NodeID, at string) (answer, error) {
-	conn, reply, err := s.call(meant, at, s.timeout)
-	if err != nil {
-		return answer{}, err
-	}
-	conn.Close()
-	return reply, nil
-}
-
-// call dials, says hello and returns the answer, whatever it is.
-func (s *stream) call(target catalog.NodeID, at string, timeout time.Duration) (net.Conn, answer, error) {
-	conn, err := (&net.Dialer{Timeout: timeout}).DialContext(s.ended, "tcp", at)
-	if err != nil {
-		return nil, answer{}, errdef.Wrap(errdef.Unavailable, err, "cannot dial node %s", target)
-	}
-	self := s.identity.current()
-	reply, err := exchange(conn, hello{Cluster: self.ClusterID, Target: target, Source: self.ID}, timeout)
-	if err != nil {
-		conn.Close()
-		return nil, answer{}, errdef.Wrap(errdef.Unavailable, err, "handshake with node %s at %s", target, at)
-	}
-	return conn, reply, nil
-}
-
-func exchange(conn net.Conn, greeting hello, timeout time.Duration) (answer, error) {
-	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
-		return answer{}, err
-	}
-	if err := greeting.write(conn); err != nil {
-		return answer{}, err
-	}
-	reply, err := readAnswer(conn)
-	if err != nil {
-		return answer{}, err
-	}
-	return reply, conn.SetDeadline(time.Time{})
-}
-
 // track remembers an accepted connection, unless the stream is closed.
 func (s *stream) track(conn *trackedConn) bool {
 	s.mutex.Lock()
@@ -246,15 +169,20 @@ func (s *stream) track(conn *trackedConn) bool {
 	return true
 }
 
+func (s *stream) forget(conn *trackedConn) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	delete(s.open, conn)
+}
+
 // trackedConn is an accepted connection that the stream can end.
 type trackedConn struct {
 	net.Conn
 	stream *stream
 }
 
+// Close implements net.Conn.
 func (c *trackedConn) Close() error {
-	c.stream.mutex.Lock()
-	delete(c.stream.open, c)
-	c.stream.mutex.Unlock()
+	c.stream.forget(c)
 	return c.Conn.Close()
 }

@@ -37,12 +37,13 @@ func testTransport(t *testing.T, id *identity) *transport {
 // heartbeat is what raft's network transport takes for one: an append without entries, previous entry and commit index.
 func heartbeat() *raft.AppendEntriesRequest {
 	return &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("a"), Addr: []byte("at-a")}, Term: 1,
+		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("a"), Addr: []byte("at-a")},
+		Term:      1,
 	}
 }
 
-// Heartbeats take the queue (raft issue 695). The planted bug, raft's own transport without our wrapper, shows that this
-// test would notice the fast path.
+// Heartbeats take the queue (raft issue 695). The planted bug, raft's own transport without our wrapper, shows that
+// this test would notice the fast path.
 func TestHeartbeatsTakeTheQueue(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -98,7 +99,8 @@ func TestEveryCallNamesItsTarget(t *testing.T) {
 			return tr.RequestPreVote(id, at, &raft.RequestPreVoteRequest{}, &raft.RequestPreVoteResponse{})
 		},
 		"InstallSnapshot": func(tr *transport, id raft.ServerID, at raft.ServerAddress) error {
-			return tr.InstallSnapshot(id, at, &raft.InstallSnapshotRequest{}, &raft.InstallSnapshotResponse{}, bytes.NewReader(nil))
+			return tr.InstallSnapshot(id, at, &raft.InstallSnapshotRequest{}, &raft.InstallSnapshotResponse{},
+				bytes.NewReader(nil))
 		},
 		"TimeoutNow": func(tr *transport, id raft.ServerID, at raft.ServerAddress) error {
 			return tr.TimeoutNow(id, at, &raft.TimeoutNowRequest{}, &raft.TimeoutNowResponse{})
@@ -131,7 +133,8 @@ func TestEveryCallNamesItsTarget(t *testing.T) {
 }
 
 func TestAdmit(t *testing.T) {
-	promise := Promise{ClusterID: "x", Proposer: "p"}
+	empty, member := record{ID: "b"}, record{ID: "b", ClusterID: "x"}
+	promised := record{ID: "b", Promise: &Promise{ClusterID: "x", Proposer: "p"}}
 	for _, c := range []struct {
 		name   string
 		before record
@@ -139,12 +142,12 @@ func TestAdmit(t *testing.T) {
 		want   answer
 		after  record
 	}{
-		{"member", record{ID: "b", ClusterID: "x"}, hello{"x", "b", "a"}, answer{admitted, "x", "b"}, record{ID: "b", ClusterID: "x"}},
-		{"empty node joins", record{ID: "b"}, hello{"x", "b", "a"}, answer{admitted, "x", "b"}, record{ID: "b", ClusterID: "x"}},
-		{"promised node joins", record{ID: "b", Promise: &promise}, hello{"x", "b", "a"}, answer{admitted, "x", "b"}, record{ID: "b", ClusterID: "x"}},
-		{"promised to another", record{ID: "b", Promise: &promise}, hello{"y", "b", "a"}, answer{otherCluster, "x", "b"}, record{ID: "b", Promise: &promise}},
-		{"member of another", record{ID: "b", ClusterID: "x"}, hello{"y", "b", "a"}, answer{otherCluster, "x", "b"}, record{ID: "b", ClusterID: "x"}},
-		{"wiped node is not who was meant", record{ID: "b"}, hello{"x", "old", "a"}, answer{otherNode, "", "b"}, record{ID: "b"}},
+		{"member", member, hello{"x", "b", "a"}, answer{admitted, "x", "b"}, member},
+		{"empty node joins", empty, hello{"x", "b", "a"}, answer{admitted, "x", "b"}, member},
+		{"promised node joins", promised, hello{"x", "b", "a"}, answer{admitted, "x", "b"}, member},
+		{"promised to another", promised, hello{"y", "b", "a"}, answer{otherCluster, "x", "b"}, promised},
+		{"member of another", member, hello{"y", "b", "a"}, answer{otherCluster, "x", "b"}, member},
+		{"wiped node is not who was meant", empty, hello{"x", "old", "a"}, answer{otherNode, "", "b"}, empty},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			id := testIdentity(t, "b", "")
@@ -166,7 +169,8 @@ func TestAdmit(t *testing.T) {
 func TestAdmitNeedsTheDisk(t *testing.T) {
 	id := testIdentity(t, "b", "")
 	id.path = filepath.Join(t.TempDir(), "missing", "node.json")
-	if got, err := id.admit(hello{"x", "b", "a"}); got.Verdict != cannotAdmit || errdef.ReasonOf(err) != errdef.StorageFailed {
+	got, err := id.admit(hello{"x", "b", "a"})
+	if got.Verdict != cannotAdmit || errdef.ReasonOf(err) != errdef.StorageFailed {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if got := id.current().told(); got != "" {
@@ -190,7 +194,8 @@ func TestStreamOutlivesGarbage(t *testing.T) {
 		t.Errorf("the node answered garbage: %v", err)
 	}
 	sender := testTransport(t, testIdentity(t, "a", "x"))
-	if reply, err := sender.stream.occupant("b", string(receiver.LocalAddr())); err != nil || reply.Verdict != admitted {
+	reply, err := sender.stream.occupant("b", string(receiver.LocalAddr()))
+	if err != nil || reply.Verdict != admitted {
 		t.Errorf("got %+v, %v", reply, err)
 	}
 	must(t, receiver.Close())

@@ -1,0 +1,59 @@
+package cluster
+
+import (
+	"context"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+var _ Peers = (*fleet)(nil)
+
+// at returns the running cluster at a peer address.
+func (f *fleet) at(address string) (*Cluster, error) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if n := f.nodes[address]; n != nil && n.cluster != nil {
+		return n.cluster, nil
+	}
+	return nil, errdef.New(errdef.Unavailable, "nothing listens at %q", address)
+}
+
+// Apply implements Peers, as do the methods below.
+func (f *fleet) Apply(ctx context.Context, address string, command []byte) (catalog.LogIndex, error) {
+	c, err := f.at(address)
+	if err != nil {
+		return 0, err
+	}
+	if f.apply != nil {
+		return f.apply(ctx, c, command)
+	}
+	return c.ApplyLocal(ctx, command)
+}
+
+func (f *fleet) Promise(ctx context.Context, address string, p Promise) error {
+	c, err := f.at(address)
+	if err != nil {
+		return err
+	}
+	if f.promise != nil {
+		return f.promise(c, p)
+	}
+	return c.Promise(ctx, p)
+}
+
+func (f *fleet) Release(ctx context.Context, address string, p Promise) error {
+	c, err := f.at(address)
+	if err != nil {
+		return err
+	}
+	return c.Release(ctx, p)
+}
+
+func (f *fleet) State(_ context.Context, address string) (NodeState, error) {
+	c, err := f.at(address)
+	if err != nil {
+		return NodeState{}, err
+	}
+	return c.State(), nil
+}
