@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/ocistern/ocistern/internal/config"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/registry"
 )
@@ -21,12 +22,13 @@ type metrics struct {
 	upstreams     *prometheus.CounterVec
 	avoided       *prometheus.CounterVec
 	upstreamTotal *tally
+	mirrored      map[string]bool // names of the configured upstreams
 }
 
 // resultOK is the label of what did not fail.
 const resultOK = "ok"
 
-func newMetrics(version string) *metrics {
+func newMetrics(version string, upstreams []config.Upstream) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -50,7 +52,11 @@ func newMetrics(version string) *metrics {
 			Name: "ocistern_upstream_requests_avoided_total",
 			Help: "Answers of an upstream registry that callers of this node got without a request of their own.",
 		}, []string{"upstream"}),
-		upstreamTotal: newTally(),
+		upstreamTotal: newTally(), mirrored: map[string]bool{},
+	}
+	for _, u := range upstreams {
+		m.mirrored[u.Name] = true
+		m.avoided.WithLabelValues(u.Name) // shown as 0 from the start
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ocistern_build_info", Help: "Always 1; the labels tell what runs.",
@@ -62,8 +68,13 @@ func newMetrics(version string) *metrics {
 	return m
 }
 
-// observe implements registry.Observer.
+// observe implements registry.Observer. What the catalog answered for a mirrored repository, the upstream was not asked;
+// of what had to be filled, package fill knows.
 func (m *metrics) observe(seen registry.Observation) {
+	host, _ := seen.Repository.UpstreamHost()
+	if seen.Source == "catalog" && seen.API != "tags" && m.mirrored[host] {
+		m.Avoided(host)
+	}
 	m.requests.WithLabelValues(seen.API, seen.Source, seen.Result).Inc()
 	m.durations.WithLabelValues(seen.API, seen.Source).Observe(seen.Took.Seconds())
 }

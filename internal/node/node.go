@@ -75,7 +75,7 @@ type closer struct {
 // written either.
 func Start(cfg config.Config, options Options) (*Node, error) {
 	n := &Node{
-		config: cfg, options: options, metrics: newMetrics(options.Version), life: life{fatal: make(chan error, 1)},
+		config: cfg, options: options, metrics: newMetrics(options.Version, cfg.Upstreams), life: life{fatal: make(chan error, 1)},
 	}
 	for _, open := range []func() error{
 		n.listen, n.openStore, n.openCluster, n.openReplication, n.openFill, n.servePeers, n.serveCallers,

@@ -223,6 +223,7 @@ func TestObservations(t *testing.T) {
 	}
 	for i, o := range seen {
 		o.Took = 0
+		want[i].Repository = registrytest.Mirrored
 		if o != want[i] {
 			t.Errorf("observed %+v, want %+v", o, want[i])
 		}

@@ -12,6 +12,8 @@ import (
 type Observation struct {
 	// API names the use case: resolve, manifest, blob, referrers or tags.
 	API string
+	// Repository that was asked. There is no end of them: not for the labels of a metric.
+	Repository reference.Repository
 	// Source tells what the answer took: "catalog" (nobody was asked), "fill", "stale" (a fill failed), or "none".
 	Source string
 	// Result is "ok" or the reason of failure.
@@ -33,8 +35,10 @@ type observed struct {
 	observe Observer
 }
 
-func (o *observed) finish(api string, start time.Time, provenance *Provenance, err error) {
-	seen := Observation{API: api, Source: "catalog", Result: "ok", Took: time.Since(start)}
+func (o *observed) finish(api string, target Target, start time.Time, provenance *Provenance, err error) {
+	seen := Observation{
+		API: api, Repository: target.Reference.Repository, Source: "catalog", Result: "ok", Took: time.Since(start),
+	}
 	switch {
 	case err != nil:
 		seen.Source, seen.Result = "none", string(errdef.ReasonOf(err))
@@ -49,14 +53,14 @@ func (o *observed) finish(api string, start time.Time, provenance *Provenance, e
 func (o *observed) Resolve(ctx context.Context, principal Principal, target Target) (Resolved, error) {
 	start := time.Now()
 	answer, err := o.next.Resolve(ctx, principal, target)
-	o.finish("resolve", start, &answer.Provenance, err)
+	o.finish("resolve", target, start, &answer.Provenance, err)
 	return answer, err
 }
 
 func (o *observed) FetchManifest(ctx context.Context, principal Principal, target Target) (Manifest, error) {
 	start := time.Now()
 	answer, err := o.next.FetchManifest(ctx, principal, target)
-	o.finish("manifest", start, &answer.Provenance, err)
+	o.finish("manifest", target, start, &answer.Provenance, err)
 	return answer, err
 }
 
@@ -67,7 +71,7 @@ func (o *observed) FetchBlob(ctx context.Context, principal Principal, target Ta
 	if err == nil {
 		provenance = answer.Provenance
 	}
-	o.finish("blob", start, &provenance, err)
+	o.finish("blob", target, start, &provenance, err)
 	return answer, err
 }
 
@@ -76,7 +80,7 @@ func (o *observed) Referrers(
 ) (Referrers, error) {
 	start := time.Now()
 	answer, err := o.next.Referrers(ctx, principal, target, artifactType)
-	o.finish("referrers", start, &answer.Provenance, err)
+	o.finish("referrers", target, start, &answer.Provenance, err)
 	return answer, err
 }
 
@@ -85,6 +89,6 @@ func (o *observed) Tags(
 ) (TagPage, error) {
 	start := time.Now()
 	answer, err := o.next.Tags(ctx, principal, target, last, limit)
-	o.finish("tags", start, &answer.Provenance, err)
+	o.finish("tags", target, start, &answer.Provenance, err)
 	return answer, err
 }
