@@ -132,26 +132,22 @@ func (s *scene) damage(ts *testscript.TestScript, args []string) error {
 	})
 }
 
-// intact is `intact NODE FILE`: the node comes to hold the content of FILE, undamaged.
+// intact is `intact NODE FILE`: the node's store holds the content of FILE, undamaged.
 func (s *scene) intact(ts *testscript.TestScript, args []string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return nodes.Await(ctx, func(context.Context) error {
-		return s.blob(ts, args, func(path string, want digest.Digest) error {
-			opened, err := os.Open(path)
-			if err != nil {
-				return err
-			}
-			defer opened.Close()
-			verifier := want.Verifier()
-			if _, err := io.Copy(verifier, opened); err != nil {
-				return err
-			}
-			if !verifier.Verified() {
-				return fmt.Errorf("%s is damaged", path)
-			}
-			return nil
-		})
+	return s.blob(ts, args, func(path string, want digest.Digest) error {
+		opened, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer opened.Close()
+		verifier := want.Verifier()
+		if _, err := io.Copy(verifier, opened); err != nil {
+			return err
+		}
+		if !verifier.Verified() {
+			return fmt.Errorf("%s is damaged", path)
+		}
+		return nil
 	})
 }
 

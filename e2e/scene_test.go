@@ -130,16 +130,16 @@ func (s *scene) choose(arg string) ([]*nodes.Node, error) {
 	}
 }
 
-// kill is `kill NODE...`, with SIGKILL. It sets $killed to the name of the node, or the last of them.
-func (s *scene) kill(ts *testscript.TestScript, args []string) error {
+// sigkill is `sigkill NODE...`. It sets $killed to the name of the node, or the last of them.
+func (s *scene) sigkill(ts *testscript.TestScript, args []string) error {
 	return s.each(args, func(node *nodes.Node) error {
 		ts.Setenv("killed", node.Name)
 		return node.Kill()
 	})
 }
 
-// terminate is `terminate NODE...`, with SIGTERM; the node must end with status 0.
-func (s *scene) terminate(ts *testscript.TestScript, args []string) error {
+// sigterm is `sigterm NODE...`; the node must end with status 0.
+func (s *scene) sigterm(ts *testscript.TestScript, args []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return s.each(args, func(node *nodes.Node) error {
@@ -179,12 +179,16 @@ func (s *scene) sameCatalog(ts *testscript.TestScript, _ []string) error {
 	return nil
 }
 
-// await is `await PROGRAM ARGS...`: runs the program again and again until it succeeds.
+// await is `await COMMAND ARGS...`: runs one of our commands, or a program, again and again until it succeeds.
 func (s *scene) await(ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: await PROGRAM ARGS...")
+		return errors.New("usage: await COMMAND ARGS...")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return nodes.Await(ctx, func(context.Context) error { return ts.Exec(args[0], args[1:]...) })
+	run := ours()[args[0]]
+	if run == nil {
+		run = func(_ *scene, ts *testscript.TestScript, rest []string) error { return ts.Exec(args[0], rest...) }
+	}
+	return nodes.Await(ctx, func(context.Context) error { return run(s, ts, args[1:]) })
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -48,7 +49,8 @@ func setup(env *testscript.Env) error {
 	script := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
 	s := &scene{script: script, binary: binary, dir: filepath.Join(env.WorkDir, "nodes")}
 	env.Values[sceneKey{}] = s
-	env.Setenv("PATH", filepath.Dir(binary)+string(filepath.ListSeparator)+env.Getenv("PATH"))
+	bin := filepath.Join(env.WorkDir, ".bin")
+	env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 	env.Setenv("HOME", env.WorkDir)
 	env.Defer(func() {
 		if !s.held {
@@ -58,7 +60,7 @@ func setup(env *testscript.Env) error {
 			env.T().Log(fmt.Sprint("clearing away: ", err))
 		}
 	})
-	return os.Mkdir(s.dir, 0o755)
+	return errors.Join(os.Mkdir(s.dir, 0o755), os.Mkdir(bin, 0o755), os.Symlink(binary, filepath.Join(bin, "ocistern")))
 }
 
 // patience bounds each wait for a condition in the scripts.
@@ -77,20 +79,24 @@ func sceneOf(ts *testscript.TestScript) *scene {
 // command is a script command that tells an error instead of ending the script.
 type command func(s *scene, ts *testscript.TestScript, args []string) error
 
-// commands are what the scripts may use beside testscript's own.
-func commands() map[string]func(*testscript.TestScript, bool, []string) {
-	adapted := map[string]func(*testscript.TestScript, bool, []string){}
-	for name, run := range map[string]command{
-		"upstream": (*scene).upstreamCommand,
-		"cluster":  (*scene).clusterCommand,
-		"kill":     (*scene).kill, "terminate": (*scene).terminate, "start": (*scene).start, "wipe": (*scene).wipe,
+// ours are the commands that the scripts may use beside testscript's own.
+func ours() map[string]command {
+	return map[string]command{
+		"upstream": (*scene).upstreamCommand, "cluster": (*scene).clusterCommand,
+		"sigkill": (*scene).sigkill, "sigterm": (*scene).sigterm, "start": (*scene).start, "wipe": (*scene).wipe,
 		"damage": (*scene).damage, "intact": (*scene).intact, "absent": (*scene).absent,
 		"pull": (*scene).pull, "verify": (*scene).verify,
-		"await":     (*scene).await,
 		lastCommand: (*scene).sameCatalog,
-	} {
+	}
+}
+
+// commands are all of them, in the form of testscript. `await` is apart because it runs the others.
+func commands() map[string]func(*testscript.TestScript, bool, []string) {
+	adapted := map[string]func(*testscript.TestScript, bool, []string){}
+	for name, run := range ours() {
 		adapted[name] = adapt(name, run)
 	}
+	adapted["await"] = adapt("await", (*scene).await)
 	return adapted
 }
 

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -59,6 +61,7 @@ func (n *Node) Start() error {
 	defer log.Close()
 	command := exec.Command(n.binary, "serve", "--config", n.ConfigPath())
 	command.Stdout, command.Stderr = log, log
+	command.Env = withoutSettings(os.Environ())
 	// A process group of its own: an interrupt typed at the terminal is for the program that started the nodes.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := command.Start(); err != nil {
@@ -72,6 +75,11 @@ func (n *Node) Start() error {
 		n.outcome = command.ProcessState
 	}()
 	return nil
+}
+
+// withoutSettings drops OCISTERN_* variables: they would outrank the configuration file.
+func withoutSettings(environment []string) []string {
+	return slices.DeleteFunc(environment, func(entry string) bool { return strings.HasPrefix(entry, "OCISTERN_") })
 }
 
 // Running reports whether the process runs.

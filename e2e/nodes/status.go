@@ -22,7 +22,7 @@ type Catalog struct {
 
 // String prints the identity of c in short.
 func (c Catalog) String() string {
-	return fmt.Sprintf("index %d, commands %.12s, content %.12s", c.Index, c.CommandHash, c.Digest)
+	return fmt.Sprintf("index %d, commands %.12s, content %.19s", c.Index, c.CommandHash, c.Digest)
 }
 
 // Status asks the node about itself. A digest of the whole catalog is in the answer when catalogDigest is set.

@@ -79,7 +79,7 @@ const stepWidth = 44
 // head prints the head of the table.
 func (s *screen) head() {
 	s.line("")
-	s.line(s.styled(bold, fmt.Sprintf("    %-*s "+columns, stepWidth, "step", "verified", "p50", "p99", "requests", "direct")))
+	s.line(s.styled(bold, fmt.Sprintf("    %-*s "+columns, stepWidth, "step", "verified", "p50", "p99", "asked", "direct")))
 }
 
 // row prints one step.

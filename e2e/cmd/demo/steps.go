@@ -96,13 +96,14 @@ func (d *demo) conclude(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.show.line(d.show.styled(dim, "    asked: requests to the registry in this step; direct: by the same verifications without Ocistern"))
 	d.show.line("")
 	d.show.fact("verified", fmt.Sprintf("%s times through the nodes, each time %d signatures with notation-go",
 		grouped(d.verified), signatures))
 	d.show.fact("registry", fmt.Sprintf("%d requests, none for an object it had been asked for before", d.requests))
 	d.show.fact("direct", fmt.Sprintf("%s requests for as many verifications, %.0f times as many",
 		grouped(d.directInstead), float64(d.directInstead)/float64(max(d.requests, 1))))
-	d.show.fact("catalog", fmt.Sprintf("the same on all nodes: index %d, %d manifests, digest %.12s",
+	d.show.fact("catalog", fmt.Sprintf("the same on all nodes: index %d, %d manifests, digest %.19s",
 		same.Index, same.Manifests, same.Digest))
 	d.show.line("")
 	d.show.line(d.show.styled(green, "Every step held."))
