@@ -15,7 +15,7 @@ func leaderOf(ctx context.Context, f *fleet) string {
 	if err != nil {
 		return ""
 	}
-	defer cluster.Close() //nolint:errcheck // nothing of the cluster depends on it
+	defer cluster.Close()
 	status, err := cluster.Status(ctx)
 	if err != nil {
 		return ""

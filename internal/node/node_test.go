@@ -257,7 +257,7 @@ func TestPortInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close()
+	defer socket.Close() //nolint:errcheck // of a test
 	tests := []struct {
 		setting string
 		address string
