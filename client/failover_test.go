@@ -34,9 +34,13 @@ func TestOtherNodeAnswers(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t, 2)
 			harm(f.nodes[0])
+			patience := time.Minute
+			if name == "hangs" {
+				patience = time.Second // enough for a node that lives, on a busy machine
+			}
 			for range 4 { // each client starts at a random node
-				_, repository := f.open(t, client.WithAttemptTimeout(200*time.Millisecond))
-				for _, err := range verifierReads(within(t, 20*time.Second), repository) {
+				_, repository := f.open(t, client.WithAttemptTimeout(patience))
+				for _, err := range verifierReads(within(t, time.Minute), repository) {
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -117,7 +121,7 @@ func TestNobodyAnswers(t *testing.T) {
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		}
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > 10*time.Second {
 			t.Errorf("%s: took %s", name, took)
 		}
 	}
@@ -138,7 +142,7 @@ func TestDeadlineAndCancel(t *testing.T) {
 	f := newFixture(t, 3)
 	f.each(func(n *testnode.Node) { n.Intercept(testnode.Hanging) })
 	_, repository := f.open(t)
-	if _, err := repository.Resolve(within(t, 300*time.Millisecond), "v1"); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := repository.Resolve(within(t, 3*time.Second), "v1"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("context's deadline: %v", err)
 	}
 	if calls := f.calls("Resolve"); calls != 3 {
@@ -175,7 +179,7 @@ func TestSilentHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := repository.Resolve(within(t, 3*time.Second), tag); err != nil {
+	if _, err := repository.Resolve(within(t, 6*time.Second), tag); err != nil {
 		t.Error(err)
 	}
 }
@@ -207,7 +211,7 @@ func TestStickyAndBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for ctx := within(t, 20*time.Second); ; { // gRPC reconnects within a second
+	for ctx := within(t, time.Minute); ; { // gRPC reconnects within a second
 		_, err := repository.Resolve(ctx, "v1")
 		if err == nil {
 			break
@@ -225,7 +229,7 @@ func TestManyCallersWhileNodesDie(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var callers sync.WaitGroup
 	done := make(chan struct{})
-	for range 32 {
+	for range 16 {
 		callers.Go(func() {
 			for ctx.Err() == nil {
 				for _, err := range verifierReads(t.Context(), repository) {
@@ -240,18 +244,16 @@ func TestManyCallersWhileNodesDie(t *testing.T) {
 			}
 		})
 	}
-	for range 2 {
-		for _, node := range f.nodes {
-			node.Stop()
-			for range 40 { // verifications, with the node away
-				<-done
-			}
-			if err := node.Restart(); err != nil {
-				t.Error(err)
-			}
-			for range 40 {
-				<-done
-			}
+	for _, node := range f.nodes {
+		node.Stop()
+		for range 20 { // verifications, with the node away
+			<-done
+		}
+		if err := node.Restart(); err != nil {
+			t.Error(err)
+		}
+		for range 20 {
+			<-done
 		}
 	}
 	cancel()
