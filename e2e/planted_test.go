@@ -38,7 +38,7 @@ func TestSameCatalogNoticesADifferentOne(t *testing.T) {
 		}
 		all = append(all, cluster.Nodes()...)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	_, err := nodes.SameCatalog(ctx, all)
 	if err == nil || !strings.Contains(err.Error(), "different catalogs") {

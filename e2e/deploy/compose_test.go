@@ -45,7 +45,7 @@ func TestComposeStartsThreeNodes(t *testing.T) {
 	policy := pushSigned(t, registry)
 
 	environment := append(os.Environ(), "OCISTERN_IMAGE="+testImage,
-		fmt.Sprintf("OCISTERN_UPSTREAMS=up.test=http://%s:%d", gateway(t), registry.Port()))
+		fmt.Sprintf("OCISTERN_UPSTREAM=up.test=http://%s:%d", hostAddress(t), registry.Port()))
 	docker := func(ctx context.Context, args ...string) (string, error) {
 		args = append([]string{"-p", testProject, "-f", composeFile}, args...)
 		return output(ctx, environment, append(compose, args...)...)
@@ -134,15 +134,20 @@ func buildImage(t *testing.T) {
 	})
 }
 
-// gateway returns the address under which containers reach the host.
-func gateway(t *testing.T) string {
+// hostAddress returns an address of this machine that containers reach, too.
+func hostAddress(t *testing.T) string {
 	t.Helper()
-	text, err := output(t.Context(), os.Environ(),
-		"docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
+	addresses, err := net.InterfaceAddrs()
 	if err != nil {
-		t.Fatalf("%v\n%s", err, text)
+		t.Fatal(err)
 	}
-	return strings.TrimSpace(text)
+	for _, address := range addresses {
+		if network, ok := address.(*net.IPNet); ok && network.IP.To4() != nil && network.IP.IsGlobalUnicast() {
+			return network.IP.String()
+		}
+	}
+	t.Skip("skipped: this machine has no address but loopback")
+	return ""
 }
 
 func output(ctx context.Context, environment []string, command ...string) (string, error) {

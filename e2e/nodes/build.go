@@ -20,7 +20,7 @@ func Build(ctx context.Context, root, dir string) (string, error) {
 
 // BuildStatic builds the binary as it is shipped: static, without the race detector.
 func BuildStatic(ctx context.Context, root, dir string) (string, error) {
-	return build(ctx, root, dir, "CGO_ENABLED=0")
+	return build(ctx, root, dir, "CGO_ENABLED=0", "-trimpath") // the flags of `make build`, which shares its cache
 }
 
 func build(ctx context.Context, root, dir, environment string, flags ...string) (string, error) {

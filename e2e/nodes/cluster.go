@@ -157,20 +157,24 @@ func (c *Cluster) Close() error {
 	return errors.Join(failures...)
 }
 
-// Await looks at a condition again and again until it returns nil. When ctx ends first, it returns what the condition
-// returned last.
+// Await looks at a condition again and again until it returns nil. When ctx ends first, it returns the last error that
+// the condition returned before.
 func Await(ctx context.Context, condition func(context.Context) error) error {
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
+	var last error
 	for {
 		err := condition(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil { // what failed because ctx ended tells nothing
+			last = err
+		}
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), last)
 		}
 	}
 }

@@ -53,10 +53,22 @@ func (d *demo) play(ctx context.Context) error {
 		err := step(bounded)
 		cancel()
 		if err != nil {
-			return err
+			return fmt.Errorf("%w%s", err, d.logs())
 		}
 	}
 	return nil
+}
+
+// logs returns the ends of the nodes' logs, for a failure message.
+func (d *demo) logs() string {
+	if d.cluster == nil {
+		return ""
+	}
+	text := ""
+	for _, node := range d.cluster.Nodes() {
+		text += fmt.Sprintf("\n--- end of the log of %s:\n%s", node.Name, node.LogTail(10))
+	}
+	return text
 }
 
 // close ends the processes and the registry.
@@ -125,11 +137,16 @@ func (d *demo) startNodes(ctx context.Context) (err error) {
 	return nil
 }
 
-// verify runs a fleet behind a counter and returns what it did.
-func (d *demo) verify(ctx context.Context, doing string, fleet []verifier) measured {
+// verify runs a fleet behind a counter and returns what it did. It fails only when ctx has ended; then nothing that was
+// measured means anything.
+func (d *demo) verify(ctx context.Context, doing string, fleet []verifier) (measured, error) {
 	var done atomic.Int64
 	d.show.busy(doing, func() string { return fmt.Sprintf("%d/%d", done.Load(), len(fleet)) })
-	return verifyAll(ctx, d.policy, fleet, &done)
+	m := verifyAll(ctx, d.policy, fleet, &done)
+	if ended := context.Cause(ctx); ended != nil {
+		return m, errors.Join(ended, m.err)
+	}
+	return m, nil
 }
 
 func names(list []*nodes.Node) string {

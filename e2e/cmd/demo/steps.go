@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/ocistern/ocistern/e2e/nodes"
 )
 
 // verifyDirectly measures what the same fleet asks of the registry without a cache.
@@ -16,7 +14,10 @@ func (d *demo) verifyDirectly(ctx context.Context) error {
 		return err
 	}
 	d.registry.Ledger.Reset()
-	m := d.verify(ctx, "verifying directly at the registry", fleet)
+	m, err := d.verify(ctx, "verifying directly at the registry", fleet)
+	if err != nil {
+		return err
+	}
 	d.direct, d.objects = d.registry.Ledger.Count(), len(d.registry.Ledger.Objects())
 	d.registry.Ledger.Reset()
 	d.show.row("directly at the registry", m, d.direct, d.direct, m.err == nil)
@@ -54,7 +55,10 @@ func (d *demo) killLeader(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m := d.verify(ctx, "leader killed, verifying", fleet)
+	m, err := d.verify(ctx, "leader killed, verifying", fleet)
+	if err != nil {
+		return err
+	}
 	d.show.busy("waiting for a new leader", nil)
 	return d.judge(fmt.Sprintf("leader %s killed; %s", leader.Name, <-successor), m, 0)
 }
@@ -116,7 +120,11 @@ func (d *demo) step(ctx context.Context, name string, allowed int, endpoints fun
 	if err != nil {
 		return err
 	}
-	return d.judge(name, d.verify(ctx, name, fleet), allowed)
+	m, err := d.verify(ctx, name, fleet)
+	if err != nil {
+		return err
+	}
+	return d.judge(name, m, allowed)
 }
 
 // judge prints the row of a step, which held when every verification succeeded, the registry was asked for at most
@@ -132,7 +140,7 @@ func (d *demo) judge(name string, m measured, allowed int) error {
 	}
 	d.show.row(name, m, requests, d.direct, err == nil)
 	if err != nil {
-		return fmt.Errorf("step %q: %w%s", name, err, logs(d.cluster.Nodes()))
+		return fmt.Errorf("step %q: %w", name, err)
 	}
 	return nil
 }
@@ -143,12 +151,3 @@ func (d *demo) through(endpoints func(int) []string) ([]verifier, error) {
 
 // anyNode is the configuration of a verifier that knows all nodes, the dead ones too.
 func (d *demo) anyNode(int) []string { return d.cluster.Endpoints() }
-
-// logs returns the ends of the nodes' logs, for a failure message.
-func logs(all []*nodes.Node) string {
-	text := ""
-	for _, node := range all {
-		text += fmt.Sprintf("\n--- end of the log of %s:\n%s", node.Name, node.LogTail(10))
-	}
-	return text
-}
