@@ -1,7 +1,8 @@
 // Package distribution serves the OCI distribution API (`/v2/`) over the use cases of package registry.
 //
 // It translates HTTP and nothing else: no caching, no catalog, no upstreams. This version reads (pull, content
-// discovery, referrers); a write is answered 405 UNSUPPORTED. The node's composition root mounts it on the registry address.
+// discovery, referrers); a write is answered 405 UNSUPPORTED. The node's composition root mounts it on the registry
+// address.
 package distribution
 
 import (

@@ -154,6 +154,7 @@ func declare(w http.ResponseWriter, p registry.Provenance) {
 		header.Set("Ocistern-Source", "pushed")
 	}
 	if !p.Observed.IsZero() {
+		header.Set("Ocistern-Observed", p.Observed.UTC().Format(time.RFC3339Nano))
 		header.Set("Age", strconv.FormatInt(max(0, int64(time.Since(p.Observed)/time.Second)), 10))
 	}
 	if !p.Fresh {

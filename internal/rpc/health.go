@@ -11,13 +11,11 @@ import (
 	registryv1 "github.com/ocistern/ocistern/internal/proto/ocistern/registry/v1"
 )
 
-// healthInterval is how often a watched state is looked at.
-const healthInterval = time.Second
-
 // health answers the gRPC health protocol from the readiness of the node, asked anew each time.
 type health struct {
 	healthv1.UnimplementedHealthServer
-	ready func() error
+	ready    func() error
+	interval time.Duration // between two looks at a watched state
 }
 
 func (h *health) status(service string) (healthv1.HealthCheckResponse_ServingStatus, bool) {
@@ -50,7 +48,7 @@ func (h *health) List(context.Context, *healthv1.HealthListRequest) (*healthv1.H
 
 // Watch implements the health service: it sends the state, then each change of it.
 func (h *health) Watch(request *healthv1.HealthCheckRequest, stream healthv1.Health_WatchServer) error {
-	ticker := time.NewTicker(healthInterval)
+	ticker := time.NewTicker(h.interval)
 	defer ticker.Stop()
 	last := healthv1.HealthCheckResponse_UNKNOWN
 	for {

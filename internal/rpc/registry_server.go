@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"google.golang.org/grpc"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -34,7 +35,7 @@ type RegistryConfig struct {
 func NewRegistryServer(config RegistryConfig) *grpc.Server {
 	server := newServer(config.Logger, grpc.MaxRecvMsgSize(maxRequestBytes))
 	registryv1.RegisterRegistryServiceServer(server, &registryService{registry: config.Registry, status: config.Status})
-	healthv1.RegisterHealthServer(server, &health{ready: config.Ready})
+	healthv1.RegisterHealthServer(server, &health{ready: config.Ready, interval: time.Second})
 	reflection.Register(server)
 	return server
 }
