@@ -30,10 +30,23 @@ func (c *Cluster) seek(ctx context.Context) error {
 		}
 		c.gossip.announce()
 		return c.found(ctx, p)
-	case promised.Proposer == c.Self(): // a crash came between the promises and the bootstrap: finish it, or give it up
-		return c.found(ctx, *promised)
+	case promised.Proposer == c.Self(): // something came between the promises and the membership
+		return c.resume(ctx, *promised)
 	default:
 		return c.review(ctx, *promised)
+	}
+}
+
+// resume finishes what this node began. Once Raft has the configuration of a cluster, its promise is never withdrawn.
+func (c *Cluster) resume(ctx context.Context, p Promise) error {
+	bootstrapped, err := c.storage.hasState()
+	switch {
+	case err != nil:
+		return err
+	case bootstrapped:
+		return c.identity.join(p.ClusterID)
+	default:
+		return c.found(ctx, p)
 	}
 }
 
@@ -110,7 +123,8 @@ func (c *Cluster) found(ctx context.Context, p Promise) error {
 			Suffrage: raft.Voter, ID: raft.ServerID(candidate.ID), Address: raft.ServerAddress(candidate.RaftAddress),
 		})
 	}
-	if err := c.settle(ctx, c.raft.BootstrapCluster(configuration)); err != nil {
+	// Waited for without a deadline: whether Raft has bootstrapped must be known before anything else is done.
+	if err := c.raft.BootstrapCluster(configuration).Error(); err != nil {
 		return errdef.Wrap(errdef.Internal, err, "bootstrap of cluster %s", p.ClusterID)
 	}
 	c.logger.Info("bootstrapped", "cluster", p.ClusterID, "voters", len(p.Candidates))

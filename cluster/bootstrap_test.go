@@ -209,7 +209,9 @@ func prepared(t *testing.T, nodes []*node, change func(i int, s *storage, id *id
 	candidates := make([]Candidate, len(nodes))
 	for pass := range 2 { // the ids first
 		for i, n := range nodes {
-			s, err := openStorage(n.config, slog.New(slog.DiscardHandler))
+			cfg, err := n.config.complete()
+			must(t, err)
+			s, err := openStorage(cfg, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -271,6 +273,27 @@ func TestBootstrapAfterCrash(t *testing.T) {
 			nodes[2].write("works")
 		})
 	}
+}
+
+// A proposer whose Raft is bootstrapped becomes a member of that cluster, even when the other candidates refuse by now: a
+// promise that was withdrawn at that point would leave Raft with the configuration of one cluster and the name of another.
+func TestBootstrapIsNeverTakenBack(t *testing.T) {
+	f := newFleet(t)
+	f.promise = func(*Cluster, Promise) error { return errdef.New(errdef.ClusterMismatch, "changed my mind") }
+	n := f.add(2, freeAddress(t))
+	n.start()
+	self := Candidate{ID: n.cluster.Self(), RaftAddress: n.cluster.Addresses().Raft}
+	p := Promise{ClusterID: "begun", Proposer: self.ID, Candidates: []Candidate{self, {ID: "zz", RaftAddress: "host:1"}}}
+	must(t, n.cluster.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{
+		{ID: raft.ServerID(self.ID), Address: raft.ServerAddress(self.RaftAddress)}, {ID: "zz", Address: "host:1"},
+	}}).Error())
+	must(t, n.cluster.identity.pledge(p))
+	f.eventually("the node is a member", func() error {
+		if got := n.cluster.ClusterID(); got != p.ClusterID {
+			return errdef.New(errdef.NotReady, "it belongs to %q", got)
+		}
+		return nil
+	})
 }
 
 func bootstrapOnDisk(t *testing.T, p Promise, s *storage) {

@@ -96,11 +96,13 @@ func (c *Cluster) open(machine *fsm.FSM) error {
 // the handshake of the transport has made it a member.
 func (c *Cluster) openRaft(machine *fsm.FSM) error {
 	s := c.storage
-	running, err := raft.NewRaft(c.raftConfig(), machine, s.logs, s.bolt, s.snapshots, c.transport)
+	running, err := raft.NewRaft(c.raftConfig(), machine, s.logs, s.stable, s.snapshots, c.transport)
 	if err != nil {
 		return errdef.Wrap(errdef.Internal, err, "raft cannot start from %s", c.config.DataDir)
 	}
 	c.raft = running
+	follows := followersOf(running)
+	c.transport.follows.Store(&follows)
 	told := c.catalog.Snapshot().ClusterID()
 	if own := c.identity.current().ClusterID; told != "" && told != own {
 		return errdef.New(errdef.ClusterMismatch, "the catalog in %s is of cluster %s, its identity of cluster %q",

@@ -24,6 +24,9 @@ type Config struct {
 	// Join lists gossip addresses of other nodes, resolved again at each attempt. This node's own address may be among
 	// them. A node with an empty disk bootstraps only when all of them have answered.
 	Join []string
+	// Fatal is told that this node's disk fails or hangs: the process must exit, so that another node can lead. It may be
+	// called more than once, from any goroutine, and must not block. Nil for a node that goes on, as in tests.
+	Fatal func(error)
 	// Timings may be left zero.
 	Timings Timings
 }
@@ -40,6 +43,8 @@ type Timings struct {
 	Heartbeat, Election, Lease, Commit time.Duration
 	// Transport bounds one Raft RPC and one dial; 5 s. Snapshots get this much for each 256 KiB.
 	Transport time.Duration
+	// Disk is how long a write to the raft log may take before the disk counts as hanging; 10 s.
+	Disk time.Duration
 	// Call bounds one call of Peers that this package makes for itself; 2 s.
 	Call time.Duration
 	// Patience is how long Apply looks for a leader before it gives up with NO_QUORUM; 2 s.
@@ -64,7 +69,7 @@ func (t Timings) complete() Timings {
 		{&t.Lease, 400 * time.Millisecond}, {&t.Commit, 20 * time.Millisecond},
 		{&t.Transport, 5 * time.Second}, {&t.Call, 2 * time.Second}, {&t.Patience, 2 * time.Second},
 		{&t.Tick, 250 * time.Millisecond}, {&t.Rejoin, 10 * time.Second}, {&t.Probe, time.Second},
-		{&t.SnapshotInterval, 30 * time.Second},
+		{&t.Disk, 10 * time.Second}, {&t.SnapshotInterval, 30 * time.Second},
 	} {
 		if *field.value == 0 {
 			*field.value = field.unset
@@ -85,6 +90,9 @@ const maxName = 64
 // complete returns the configuration with defaults, or an error of reason CONFIG_INVALID.
 func (c Config) complete() (Config, error) {
 	c.Timings = c.Timings.complete()
+	if c.Fatal == nil {
+		c.Fatal = func(error) {}
+	}
 	switch {
 	case c.DataDir == "":
 		return c, errdef.New(errdef.ConfigInvalid, "no data directory").WithRemedy("set data-dir")

@@ -41,7 +41,7 @@ func (c *Cluster) step() {
 	defer cancel()
 	if c.ClusterID() == "" {
 		if err := c.seek(ctx); err != nil && c.lifetime.Err() == nil {
-			c.logger.Warn("no cluster yet", "error", err)
+			c.await("no cluster yet: " + err.Error())
 		}
 	}
 	c.catchUp(ctx)

@@ -27,8 +27,9 @@ const (
 
 // storage is what Raft keeps in DataDir/raft.
 type storage struct {
-	bolt      *raftboltdb.BoltStore
+	bolt      *raftboltdb.BoltStore // under both of these
 	logs      raft.LogStore
+	stable    raft.StableStore
 	snapshots raft.SnapshotStore
 }
 
@@ -55,16 +56,17 @@ func openStorage(cfg Config, logger *slog.Logger) (*storage, error) {
 	if err != nil {
 		return nil, durable.Wrap(err, "cannot open the raft log in %s", dir)
 	}
-	s := &storage{bolt: bolt}
-	if err := s.open(dir, logger); err != nil {
+	disk := diskWatch{limit: cfg.Timings.Disk, fatal: cfg.Fatal}
+	s := &storage{bolt: bolt, stable: watchedStable{bolt, disk}}
+	if err := s.open(dir, disk, logger); err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
 	return s, nil
 }
 
-func (s *storage) open(dir string, logger *slog.Logger) error {
+func (s *storage) open(dir string, disk diskWatch, logger *slog.Logger) error {
 	var err error
-	if s.logs, err = raft.NewLogCache(cachedEntries, s.bolt); err != nil {
+	if s.logs, err = raft.NewLogCache(cachedEntries, watchedLogs{s.bolt, disk}); err != nil {
 		return errdef.Wrap(errdef.Internal, err, "log cache")
 	}
 	s.snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, newHCLogger(logger, "snapshot"))

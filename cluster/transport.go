@@ -3,6 +3,7 @@ package cluster
 import (
 	"io"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 )
@@ -10,15 +11,19 @@ import (
 // pooledConnections are kept open to each peer.
 const pooledConnections = 3
 
-// transport is raft's network transport with two changes.
+// transport is raft's network transport with three changes.
 //
 // Heartbeats take the normal queue: raft v1.8.0 would handle them beside its main goroutine and race it, and after a
 // partition logs can diverge (hashicorp/raft issue 695). SetHeartbeatHandler therefore does nothing.
 //
 // Every connection names the node it is meant for (see addressed).
+//
+// What carries the log waits for a node that cannot be reached (see patiently).
 type transport struct {
 	*raft.NetworkTransport
 	stream *stream
+	// follows tells whether a node at an address is to be sent the log; nil until Raft runs.
+	follows atomic.Pointer[func(raft.ServerID, raft.ServerAddress) bool]
 }
 
 // raft looks these up by type assertion; without WithPreVote it would silently hold elections without pre-votes.
@@ -55,7 +60,11 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddres
 // AppendEntries implements raft.Transport.
 func (t *transport) AppendEntries(id raft.ServerID, at raft.ServerAddress, args *raft.AppendEntriesRequest,
 	resp *raft.AppendEntriesResponse) error {
-	return t.NetworkTransport.AppendEntries(id, addressed(id, at), args, resp)
+	call := func() error { return t.NetworkTransport.AppendEntries(id, addressed(id, at), args, resp) }
+	if isHeartbeat(args) {
+		return call()
+	}
+	return t.patiently(id, at, call)
 }
 
 // RequestVote implements raft.Transport.
@@ -73,7 +82,9 @@ func (t *transport) RequestPreVote(id raft.ServerID, at raft.ServerAddress, args
 // InstallSnapshot implements raft.Transport.
 func (t *transport) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, args *raft.InstallSnapshotRequest,
 	resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	return t.NetworkTransport.InstallSnapshot(id, addressed(id, at), args, resp, data)
+	return t.patiently(id, at, func() error {
+		return t.NetworkTransport.InstallSnapshot(id, addressed(id, at), args, resp, data)
+	})
 }
 
 // TimeoutNow implements raft.Transport.

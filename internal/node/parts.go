@@ -53,7 +53,7 @@ func (n *Node) openCluster() error {
 	n.onClose("connections to peers", func(context.Context) error { return n.peers.Close() })
 	opened, err := cluster.Open(cluster.Config{
 		DataDir: n.config.DataDir, Name: n.config.Name, Expect: n.config.Cluster.Expect, Join: n.config.Cluster.Join,
-		Listen:    cluster.Addresses{Raft: n.config.Listen.Raft, Gossip: n.config.Listen.Gossip},
+		Listen: cluster.Addresses{Raft: n.config.Listen.Raft, Gossip: n.config.Listen.Gossip}, Fatal: n.fail,
 		Advertise: advertise(n.config, n.listeners),
 	}, machine, n.catalog, n.peers, n.options.Logger.With("part", "cluster"))
 	if err != nil {

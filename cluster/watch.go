@@ -1,0 +1,65 @@
+package cluster
+
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/ocistern/ocistern/internal/durable"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// diskWatch ends a node whose disk fails or hangs. Raft would let it lead on, without a single commit, since heartbeats
+// need no disk (hashicorp/raft issues 503 and 614). Another node can lead only when this one is gone.
+type diskWatch struct {
+	limit time.Duration
+	fatal func(error)
+}
+
+func (w diskWatch) write(write func() error) error {
+	late := time.AfterFunc(w.limit, func() {
+		w.fatal(errdef.New(errdef.StorageFailed, "a write to the raft log takes longer than %s", w.limit).
+			WithRemedy("look at the disk of the data directory"))
+	})
+	defer late.Stop()
+	err := write()
+	if err != nil {
+		err = durable.Wrap(err, "cannot write the raft log")
+		w.fatal(err)
+	}
+	return err
+}
+
+// watchedLogs is a log store whose writes are watched.
+type watchedLogs struct {
+	raft.LogStore
+	disk diskWatch
+}
+
+// StoreLog implements raft.LogStore, as do the methods below.
+func (w watchedLogs) StoreLog(log *raft.Log) error {
+	return w.disk.write(func() error { return w.LogStore.StoreLog(log) })
+}
+
+func (w watchedLogs) StoreLogs(logs []*raft.Log) error {
+	return w.disk.write(func() error { return w.LogStore.StoreLogs(logs) })
+}
+
+func (w watchedLogs) DeleteRange(first, last uint64) error {
+	return w.disk.write(func() error { return w.LogStore.DeleteRange(first, last) })
+}
+
+// watchedStable is a stable store (term and vote) whose writes are watched.
+type watchedStable struct {
+	raft.StableStore
+	disk diskWatch
+}
+
+// Set implements raft.StableStore, as does SetUint64.
+func (w watchedStable) Set(key, value []byte) error {
+	return w.disk.write(func() error { return w.StableStore.Set(key, value) })
+}
+
+func (w watchedStable) SetUint64(key []byte, value uint64) error {
+	return w.disk.write(func() error { return w.StableStore.SetUint64(key, value) })
+}
