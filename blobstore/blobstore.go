@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/singleflight"
@@ -43,7 +42,6 @@ type Store struct {
 	logger      *slog.Logger
 	quarantined func(digest.Digest)
 	lock        *os.File
-	temporaries atomic.Uint64 // names the files of ingest/
 
 	// checks holds one flight per digest that is being verified on disk.
 	checks singleflight.Group

@@ -1,6 +1,10 @@
 package blobstore
 
-import "github.com/opencontainers/go-digest"
+import (
+	"io/fs"
+
+	"github.com/opencontainers/go-digest"
+)
 
 // Disk and File let tests of package blobstore_test replace the filesystem.
 type (
@@ -19,3 +23,8 @@ func (o Options) WithDisk(d Disk) Options {
 
 // TrustBlindly is a planted bug: content is served from disk without verification.
 func (s *Store) TrustBlindly(dgst digest.Digest) { s.setVerified(dgst, true) }
+
+// Quarantine is what Open does when the file it has checked is corrupt.
+func (s *Store) Quarantine(dgst digest.Digest, checked fs.FileInfo) (bool, error) {
+	return s.quarantine(dgst, checked)
+}

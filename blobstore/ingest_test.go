@@ -63,7 +63,7 @@ func TestReadersReadAlong(t *testing.T) {
 		var readers sync.WaitGroup
 		for i := range 16 {
 			offset := i * len(data) / 15 // the last one begins at the end
-			pace := 1 + i*i*100
+			pace := 11 + i*i*100
 			readers.Go(func() {
 				reader := in.Reader(int64(offset))
 				defer reader.Close()

@@ -138,6 +138,25 @@ func TestWhenContentIsVerified(t *testing.T) {
 	}
 }
 
+// Verified content that has replaced a corrupt file while that was being checked is not what goes to quarantine.
+func TestQuarantineSparesWhatWasHealed(t *testing.T) {
+	store, dir, data := rotten(t, large, rots()["first byte"], blobstore.Options{})
+	dgst := digest.FromBytes(data)
+	checked, err := os.Stat(blobPath(dir, dgst))
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.Put(t, store, storetest.Describe(digest.SHA256, data), data)
+	for range 2 { // the second time it is not there at all
+		if moved, err := store.Quarantine(dgst, checked); moved || err != nil {
+			t.Errorf("moved: %v, %v", moved, err)
+		}
+		if err := store.Remove(dgst); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A file that somebody removed by hand is absent, not an error of the disk.
 func TestRemovedByHand(t *testing.T) {
 	dir, data := t.TempDir(), storetest.Bytes("by hand", large)

@@ -1,8 +1,8 @@
 package blobstore
 
 import (
+	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 
@@ -30,9 +30,10 @@ func (s spool) readAt(p []byte, offset int64) (int, error) {
 	return n, nil
 }
 
-// createTemporary makes a file in ingest/. Its name is new: one process has the directory, and cleaned it at the start.
+// createTemporary makes a file in ingest/. Its name is random, so that a store that is closed, but has ingests left to
+// abort, does not remove the files of its successor.
 func (s *Store) createTemporary() (file, string, error) {
-	path := filepath.Join(s.dir, ingestDir, fmt.Sprint(s.temporaries.Add(1)))
+	path := filepath.Join(s.dir, ingestDir, rand.Text())
 	created, err := s.disk.Create(path)
 	return created, path, err
 }

@@ -81,7 +81,7 @@ func (n *nodes) FetchHeld(ctx context.Context, node catalog.NodeID, dgst digest.
 		}
 	}
 	if fault.slow {
-		return io.NopCloser(slowly{bytes.NewReader(data)}), size, nil
+		return io.NopCloser(slowly{ctx, bytes.NewReader(data)}), size, nil
 	}
 	if fault.diesAfter == 0 && !fault.silent {
 		return io.NopCloser(bytes.NewReader(data)), size, nil
@@ -90,11 +90,18 @@ func (n *nodes) FetchHeld(ctx context.Context, node catalog.NodeID, dgst digest.
 	return io.NopCloser(io.MultiReader(given, ending{ctx, fault.silent})), size, nil
 }
 
-type slowly struct{ io.Reader }
+type slowly struct {
+	ctx context.Context
+	io.Reader
+}
 
 func (s slowly) Read(p []byte) (int, error) {
-	<-time.After(9 * time.Second)
-	return s.Reader.Read(p[:min(len(p), 500)])
+	select {
+	case <-time.After(9 * time.Second):
+		return s.Reader.Read(p[:min(len(p), 500)])
+	case <-s.ctx.Done():
+		return 0, s.ctx.Err()
+	}
 }
 
 // ending is how a stream ends that breaks.

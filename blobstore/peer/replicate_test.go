@@ -161,6 +161,11 @@ func TestReplicatorCorrectsTheCatalog(t *testing.T) {
 		replicator.Recheck(quarantined)
 		settle(time.Second)
 		expectHeld(t, c, quarantined, "a", "b")
+		for _, asked := range c.requests() {
+			if asked.node == "b" {
+				t.Error("the node asked itself")
+			}
+		}
 	})
 }
 
