@@ -158,7 +158,8 @@ func (s *stage) node(args []string) error {
 	return nil
 }
 
-// see changes what all nodes report: see member NAME STATE, see no-leader, see diverged NAME.
+// see changes what all nodes report: see member NAME STATE, see address NAME (its real one), see no-leader, see diverged
+// NAME.
 func (s *stage) see(args []string) error {
 	for name, status := range s.statuses {
 		switch args[0] {
@@ -166,6 +167,12 @@ func (s *stage) see(args []string) error {
 			for _, member := range status.GetMembers() {
 				if member.GetName() == args[1] {
 					member.State = args[2]
+				}
+			}
+		case "address":
+			for _, member := range status.GetMembers() {
+				if member.GetName() == args[1] {
+					member.GrpcAddress = s.nodes[args[1]].Address
 				}
 			}
 		case "no-leader":

@@ -25,7 +25,8 @@ func newStatusCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "status",
 		Short: "Show the members, the catalog and the content of a cluster",
-		Long: "Show a cluster as its nodes see it: members, catalog, content, and requests to upstream registries.\n\n" +
+		Long: "Show a cluster as its nodes see it: members, catalog, content, and requests to upstream registries (the sum\n" +
+			"over the endpoints asked). A member whose gossip is alive but whose endpoint does not answer is unreachable.\n\n" +
 			"With --all, show each endpoint by itself, and check that all nodes hold the same catalog.\n\n" +
 			"Exit codes: 0 whole, 5 no node answers or no quorum, 6 a voter (with --all: an endpoint) is missing,\n" +
 			"7 catalogs differ (--all).",

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/ocistern/ocistern/client"
 	"github.com/ocistern/ocistern/internal/errdef"
@@ -28,12 +29,13 @@ func showCluster(out io.Writer, output format, nodes []client.NodeStatus) error 
 }
 
 // combine takes the view of the node that has applied most, and adds what only each node knows of itself: the index it
-// has applied, and the requests it sent upstream.
+// has applied, the requests it sent upstream, and that it does not answer, which gossip learns only some seconds later.
 func combine(nodes []client.NodeStatus) (*client.Status, error) {
 	var view *client.Status
-	applied, requests := map[string]uint64{}, map[string]uint64{}
+	applied, requests, silent := map[string]uint64{}, map[string]uint64{}, map[string]bool{}
 	for _, node := range nodes {
 		if node.Err != nil {
+			silent[node.Endpoint] = true
 			continue
 		}
 		applied[node.Status.Node.ID] = node.Status.Node.AppliedIndex
@@ -49,7 +51,11 @@ func combine(nodes []client.NodeStatus) (*client.Status, error) {
 	}
 	for i, member := range view.Members {
 		view.Members[i].AppliedIndex = cmp.Or(applied[member.ID], member.AppliedIndex)
+		if silent[member.GRPCAddress] && member.State == "alive" {
+			view.Members[i].State = "unreachable"
+		}
 	}
+	slices.SortFunc(view.Members, func(a, b client.Member) int { return cmp.Compare(a.Name, b.Name) })
 	for i, upstream := range view.Upstreams {
 		view.Upstreams[i].Requests = requests[upstream.Name]
 	}
@@ -58,14 +64,8 @@ func combine(nodes []client.NodeStatus) (*client.Status, error) {
 
 func clusterTable(s *client.Status) *table {
 	t := &table{}
-	leader := "none"
-	for _, member := range s.Members {
-		if member.ID == s.Leader {
-			leader = member.Name
-		}
-	}
 	t.row("cluster", cmp.Or(s.ClusterID, "none yet"))
-	t.row("leader", fmt.Sprintf("%s (term %d)", leader, s.Term))
+	t.row("leader", fmt.Sprintf("%s (term %d)", leaderName(s), s.Term))
 	t.row("catalog", fmt.Sprintf("index %d: %d tags, %d manifests, %d referrers lists, %d absences, %d blobs, %d links",
 		s.Catalog.Index, s.Catalog.Tags, s.Catalog.Manifests, s.Catalog.ReferrersLists, s.Catalog.Absences, s.Catalog.Blobs,
 		s.Catalog.Links))
@@ -92,6 +92,15 @@ func clusterTable(s *client.Status) *table {
 		t.row(u.Name, u.URL, u.Requests)
 	}
 	return t
+}
+
+func leaderName(s *client.Status) string {
+	for _, member := range s.Members {
+		if member.ID == s.Leader {
+			return member.Name
+		}
+	}
+	return cmp.Or(s.Leader, "none")
 }
 
 // known prints an index that may not be known.
@@ -130,7 +139,7 @@ func showAll(out io.Writer, output format, nodes []client.NodeStatus) error {
 		}
 		answers = append(answers, nodeJSON{Endpoint: node.Endpoint, Status: node.Status})
 		s := node.Status
-		t.row(node.Endpoint, s.Node.Name, s.Node.Role, s.Version, cmp.Or(s.Leader, "-"), s.Term, s.Catalog.Index,
+		t.row(node.Endpoint, s.Node.Name, s.Node.Role, s.Version, leaderName(s), s.Term, s.Catalog.Index,
 			short(s.Catalog.CommandHash), cmp.Or(s.Catalog.Digest, "-"))
 	}
 	var err error
