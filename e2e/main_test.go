@@ -33,7 +33,11 @@ func (w withBinary) Run() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
 	binary, err := nodes.Build(context.Background(), "..", dir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -191,4 +192,24 @@ func (s *scene) await(ts *testscript.TestScript, args []string) error {
 		run = func(_ *scene, ts *testscript.TestScript, rest []string) error { return ts.Exec(args[0], rest...) }
 	}
 	return nodes.Await(ctx, func(context.Context) error { return run(s, ts, args[1:]) })
+}
+
+// exits is `exits CODE PROGRAM ARGS...`: the program ends with that status.
+func (s *scene) exits(ts *testscript.TestScript, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: exits CODE PROGRAM ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	got, err := 0, ts.Exec(args[1], args[2:]...)
+	var ended *exec.ExitError
+	if errors.As(err, &ended) {
+		got, err = ended.ExitCode(), nil
+	}
+	if err == nil && got != want {
+		err = fmt.Errorf("exit status %d, want %d", got, want)
+	}
+	return err
 }

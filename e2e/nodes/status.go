@@ -26,13 +26,13 @@ func (c Catalog) String() string {
 }
 
 // Status asks the node about itself. A digest of the whole catalog is in the answer when catalogDigest is set.
-func (n *Node) Status(ctx context.Context, catalogDigest bool) (*registryv1.GetStatusResponse, error) {
+func (n *Node) Status(ctx context.Context, catalogDigest bool) (status *registryv1.GetStatusResponse, err error) {
 	connection, err := grpc.NewClient(n.GRPC(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, fmt.Errorf("status of %s: %w", n.Name, err)
 	}
-	defer connection.Close()
-	status, err := registryv1.NewRegistryServiceClient(connection).
+	defer func() { err = errors.Join(err, connection.Close()) }()
+	status, err = registryv1.NewRegistryServiceClient(connection).
 		GetStatus(ctx, &registryv1.GetStatusRequest{CatalogDigest: catalogDigest})
 	if err != nil {
 		return nil, fmt.Errorf("status of %s: %w", n.Name, err)
