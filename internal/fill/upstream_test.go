@@ -141,22 +141,26 @@ func TestReferrersAreWholeOrAnError(t *testing.T) {
 			}
 		})
 	}
-	t.Run("404", func(t *testing.T) {
-		r := newTestRegistry(t)
-		r.pageSize = 1
-		subject, _ := r.pushImage("org/app", "v1", []byte("layer"))
-		for n := range 3 {
-			r.pushReferrer("org/app", subject, n)
-		}
-		r.setSpoil(func(w http.ResponseWriter, req *http.Request) bool {
-			return req.URL.Query().Get("first") == "2" && status(404)(w, req)
+	for name, spoil := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"404": status(404), "login page": answer("text/html", "<html>"),
+	} {
+		t.Run("only page 3 is a "+name, func(t *testing.T) {
+			r := newTestRegistry(t)
+			r.pageSize = 1
+			subject, _ := r.pushImage("org/app", "v1", []byte("layer"))
+			for n := range 3 {
+				r.pushReferrer("org/app", subject, n)
+			}
+			r.setSpoil(func(w http.ResponseWriter, req *http.Request) bool {
+				return req.URL.Query().Get("first") == "2" && spoil(w, req)
+			})
+			u, _ := testUpstream(t, r.upstream())
+			list, err := u.referrers(t.Context(), "org/app", subject.Digest)
+			if errdef.ReasonOf(err) != errdef.UpstreamInvalid {
+				t.Errorf("got %d of 3 referrers, %v", len(list), err)
+			}
 		})
-		u, _ := testUpstream(t, r.upstream())
-		list, err := u.referrers(t.Context(), "org/app", subject.Digest)
-		if errdef.ReasonOf(err) != errdef.UpstreamInvalid {
-			t.Errorf("got %d of 3 referrers, %v", len(list), err)
-		}
-	})
+	}
 	t.Run("paging without end", func(t *testing.T) {
 		r := newTestRegistry(t)
 		var pages int
