@@ -92,15 +92,16 @@ func (c *Cluster) obstacle() string {
 	if !c.gossip.complete.Load() {
 		return "not every address in cluster.join has answered: there may be a cluster already"
 	}
-	for id, s := range c.gossip.seen() {
+	promised := ""
+	for _, s := range c.gossip.seen() {
 		switch {
 		case s.member(): // dead or alive: what was seen once exists
 			return fmt.Sprintf("waiting to be added to cluster %s by its leader", s.Cluster)
 		case s.Promised && s.State == StateAlive:
-			return fmt.Sprintf("node %s is promised to cluster %s", id, s.Cluster)
+			promised = "other nodes are bootstrapping a cluster"
 		}
 	}
-	return ""
+	return promised
 }
 
 // found asks all others for their promise and bootstraps the cluster, or gives it up for ever.

@@ -275,15 +275,17 @@ func TestBootstrapAfterCrash(t *testing.T) {
 	}
 }
 
-// A proposer whose Raft is bootstrapped becomes a member of that cluster, even when the other candidates refuse by now: a
-// promise that was withdrawn at that point would leave Raft with the configuration of one cluster and the name of another.
+// A proposer whose Raft is bootstrapped becomes a member of that cluster, even when the other candidates refuse by
+// now: a promise that was withdrawn at that point would leave Raft with the configuration of one cluster and the name
+// of another.
 func TestBootstrapIsNeverTakenBack(t *testing.T) {
 	f := newFleet(t)
 	f.promise = func(*Cluster, Promise) error { return errdef.New(errdef.ClusterMismatch, "changed my mind") }
 	n := f.add(2, freeAddress(t))
 	n.start()
 	self := Candidate{ID: n.cluster.Self(), RaftAddress: n.cluster.Addresses().Raft}
-	p := Promise{ClusterID: "begun", Proposer: self.ID, Candidates: []Candidate{self, {ID: "zz", RaftAddress: "host:1"}}}
+	candidates := []Candidate{self, {ID: "zz", RaftAddress: "host:1"}}
+	p := Promise{ClusterID: "begun", Proposer: self.ID, Candidates: candidates}
 	must(t, n.cluster.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{
 		{ID: raft.ServerID(self.ID), Address: raft.ServerAddress(self.RaftAddress)}, {ID: "zz", Address: "host:1"},
 	}}).Error())

@@ -20,9 +20,12 @@ func TestThreeNodes(t *testing.T) {
 		if got := n.catalog.Snapshot().ClusterID(); got != id {
 			t.Errorf("the catalog of %s is of cluster %q, want %q", n.config.Name, got, id)
 		}
-		if got := len(n.cluster.Living()); got != 3 {
-			t.Errorf("%s sees %d living members", n.config.Name, got)
-		}
+		f.eventually(n.config.Name+" sees all others alive", func() error {
+			if got := n.cluster.Living(); len(got) != 3 {
+				return errdef.New(errdef.NotReady, "it sees %v", got)
+			}
+			return nil
+		})
 	}
 	for _, n := range nodes {
 		index := n.write("through-" + n.config.Name)

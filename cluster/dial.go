@@ -38,7 +38,7 @@ func refusal(reply answer, meant catalog.NodeID, at string) error {
 	switch reply.Verdict {
 	case otherCluster:
 		return errdef.New(errdef.ClusterMismatch, "node %s at %s belongs to cluster %s", reply.Node, at, reply.Cluster).
-			WithRemedy("give every cluster its own addresses; empty the data directory of a node that is to change sides")
+			WithRemedy("give each cluster its own addresses; empty the data directory of a node that changes sides")
 	case otherNode:
 		return errdef.New(errdef.ClusterMismatch, "node %s listens at %s, where node %s was", reply.Node, at, meant)
 	default:
@@ -62,8 +62,8 @@ func (s *stream) call(target catalog.NodeID, at string, timeout time.Duration) (
 	if err != nil {
 		return nil, answer{}, errdef.Wrap(errdef.Unavailable, err, "cannot dial node %s", target)
 	}
-	self := s.identity.current()
-	reply, err := exchange(conn, hello{Cluster: self.ClusterID, Target: target, Source: self.ID}, timeout)
+	self := s.identity.current() // promised only, when it is about to become a member: Raft dials nobody before
+	reply, err := exchange(conn, hello{Cluster: self.told(), Target: target, Source: self.ID}, timeout)
 	if err != nil {
 		conn.Close()
 		return nil, answer{}, errdef.Wrap(errdef.Unavailable, err, "handshake with node %s at %s", target, at)

@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen; a busy machine needs more than an idle one.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // fleet is a set of nodes in this process: real TCP for Raft, real UDP and TCP for gossip, and Peers that call each
 // other by address.
@@ -51,8 +51,8 @@ func newFleet(t *testing.T) *fleet {
 // testTimings are short, but long enough for a machine that is busy with other tests.
 func testTimings() Timings {
 	return Timings{
-		Heartbeat: 500 * time.Millisecond, Election: 500 * time.Millisecond, Lease: 400 * time.Millisecond,
-		Commit: 10 * time.Millisecond, Transport: 3 * time.Second, Tick: 50 * time.Millisecond,
+		Heartbeat: time.Second, Election: time.Second, Lease: 800 * time.Millisecond,
+		Commit: 10 * time.Millisecond, Transport: 5 * time.Second, Tick: 50 * time.Millisecond,
 		Probe: 200 * time.Millisecond, Rejoin: 300 * time.Millisecond,
 	}
 }
@@ -230,12 +230,19 @@ func push(tag string) catalog.Publish {
 	}
 }
 
-// write pushes a tag through a node, trying again while the cluster has no leader.
+// write pushes a tag through a node.
 func (n *node) write(tag string) catalog.LogIndex {
 	n.fleet.t.Helper()
+	return n.apply(push(tag))
+}
+
+// apply submits a command through a node, again while the cluster has no leader or has just lost one.
+func (n *node) apply(command catalog.Publish) catalog.LogIndex {
+	n.fleet.t.Helper()
 	var index catalog.LogIndex
-	n.fleet.eventually(tag+" is written through "+n.config.Name, func() (err error) {
-		index, err = n.cluster.Apply(n.fleet.t.Context(), push(tag))
+	what := fmt.Sprintf("%s is written through %s", command.Tags[0].Name, n.config.Name)
+	n.fleet.eventually(what, func() (err error) {
+		index, err = n.cluster.Apply(n.fleet.t.Context(), command)
 		return err
 	})
 	return index

@@ -47,9 +47,12 @@ func TestJoin(t *testing.T) {
 	fourth.write("three")
 	fourth.hasTags("one", "two", "three")
 	f.sameDigest(append(nodes, third, fourth)...)
-	if got := len(fourth.cluster.Living()); got != 4 {
-		t.Errorf("%d members are alive", got)
-	}
+	f.eventually("all are seen alive", func() error {
+		if got := fourth.cluster.Living(); len(got) != 4 {
+			return errdef.New(errdef.NotReady, "%v are alive", got)
+		}
+		return nil
+	})
 }
 
 // A voter whose disk was lost comes back under a new id at its old address. It takes the place of the old id, whose
@@ -61,9 +64,7 @@ func TestWipedNodeIsReplaced(t *testing.T) {
 	old := nodes[2].cluster.Self()
 	command := push("kept")
 	command.Holder = old
-	if _, err := nodes[0].cluster.Apply(t.Context(), command); err != nil {
-		t.Fatal(err)
-	}
+	nodes[0].apply(command)
 	nodes[2].crash()
 	nodes[2].wipe()
 	f.start(nodes[2])

@@ -13,8 +13,9 @@ import (
 const returnInterval = 100 * time.Millisecond
 
 // patiently makes a call that carries the log. While its node cannot be reached, it waits instead of failing: raft
-// doubles its pause after each failure, up to 10 s, and does not look up when the node is back. A follower that was away
-// for a while would be left without its log for that long. Only failures to connect are waited for: nothing was sent.
+// doubles its pause after each failure, up to 10 s, and does not look up when the node is back. A follower that was
+// away for a while would be left without its log for that long. Only failures to connect are waited for: nothing was
+// sent.
 func (t *transport) patiently(id raft.ServerID, at raft.ServerAddress, call func() error) error {
 	err := call()
 	if errdef.ReasonOf(err) != errdef.Unavailable || !t.awaitReturn(id, at) {
