@@ -88,7 +88,7 @@ func verifyThrough(ctx context.Context, policy *signed.Verifier, node *nodes.Nod
 	return nil
 }
 
-// pushSigned pushes an image with layers and the given number of signatures to the registry, and makes the policy for it.
+// pushSigned pushes an image with that many signatures to the registry, and makes the policy for it.
 func (s *scene) pushSigned(name string, signatures int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

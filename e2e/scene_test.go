@@ -180,6 +180,14 @@ func (s *scene) sameCatalog(ts *testscript.TestScript, _ []string) error {
 	return nil
 }
 
+// published is `published`: all nodes come to know what was fetched from the registry since the last reset. Before
+// that, a node that dies may take the knowledge of a fetch with it. Not for registries without the referrers API.
+func (s *scene) published(*testscript.TestScript, []string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return s.cluster.AwaitPublished(ctx, &s.registry.Ledger)
+}
+
 // await is `await COMMAND ARGS...`: runs one of our commands, or a program, again and again until it succeeds.
 func (s *scene) await(ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {

@@ -61,7 +61,8 @@ func (n *Node) Start() error {
 	defer log.Close()
 	command := exec.Command(n.binary, "serve", "--config", n.ConfigPath())
 	command.Stdout, command.Stderr = log, log
-	command.Env = withoutSettings(os.Environ())
+	// A node built with the race detector dies of the first race, so that no test can overlook it.
+	command.Env = append(withoutSettings(os.Environ()), "GORACE=halt_on_error=1")
 	// A process group of its own: an interrupt typed at the terminal is for the program that started the nodes.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := command.Start(); err != nil {

@@ -8,16 +8,18 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/ocistern/ocistern/e2e/upstream"
 	registryv1 "github.com/ocistern/ocistern/internal/proto/ocistern/registry/v1"
 )
 
-// Catalog is what a node's copy of the catalog looks like. Two nodes hold the same catalog when their Catalogs are equal.
+// Catalog is what a node's copy of the catalog looks like. Two nodes hold the same one when their Catalogs are equal.
 type Catalog struct {
 	// Index of the last entry applied.
 	Index uint64
 	// CommandHash is a running digest of all entries applied, Digest one of everything that the catalog holds.
 	CommandHash, Digest string
-	Tags, Manifests     uint64
+	// Counts of what it holds.
+	Manifests, Blobs, ReferrersLists uint64
 }
 
 // String prints the identity of c in short.
@@ -52,7 +54,7 @@ func (n *Node) Catalog(ctx context.Context) (Catalog, error) {
 	}
 	return Catalog{
 		Index: told.GetIndex(), CommandHash: told.GetCommandHash(), Digest: told.GetDigest(),
-		Tags: told.GetTags(), Manifests: told.GetManifests(),
+		Manifests: told.GetManifests(), Blobs: told.GetBlobs(), ReferrersLists: told.GetReferrersLists(),
 	}, nil
 }
 
@@ -111,6 +113,24 @@ func SameCatalog(ctx context.Context, running []*Node) (Catalog, error) {
 		return err
 	})
 	return same, err
+}
+
+// AwaitPublished waits until the catalog of every running node knows all that was fetched from a registry, and they are
+// the same. Callers are answered before that: a node that dies in between may take the knowledge of a fetch with it. It
+// counts what has the referrers API; lists of referrers under the tag schema are manifests to the ledger.
+func (c *Cluster) AwaitPublished(ctx context.Context, ledger *upstream.Ledger) error {
+	blobs, lists := ledger.Fetched(upstream.Manifest, upstream.Blob), ledger.Fetched(upstream.Referrers)
+	return Await(ctx, func(ctx context.Context) error {
+		held, err := sameCatalog(ctx, c.Running())
+		if err != nil {
+			return err
+		}
+		if held.Blobs < uint64(blobs) || held.ReferrersLists < uint64(lists) {
+			return fmt.Errorf("%d manifests and blobs and %d lists of referrers were fetched, the catalog knows %d and %d",
+				blobs, lists, held.Blobs, held.ReferrersLists)
+		}
+		return nil
+	})
 }
 
 func sameCatalog(ctx context.Context, running []*Node) (Catalog, error) {

@@ -37,7 +37,8 @@ func Push(ctx context.Context, target oras.GraphTarget, image Image) (ocispec.De
 		layers, diffs = append(layers, layer), append(diffs, layer.Digest)
 	}
 	configuration, err := json.Marshal(ocispec.Image{
-		Platform: ocispec.Platform{Architecture: "amd64", OS: "linux"}, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: diffs},
+		Platform: ocispec.Platform{Architecture: "amd64", OS: "linux"},
+		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: diffs},
 	})
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("encode the configuration: %w", err)

@@ -36,9 +36,12 @@ func NewSigner(name string) (*Signer, error) {
 		return nil, fmt.Errorf("draw a key: %w", err)
 	}
 	now := time.Now()
+	subject := pkix.Name{ // notation wants country, province and organization
+		CommonName: name, Country: []string{"EU"}, Province: []string{"Test"}, Organization: []string{"Ocistern"},
+	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano()),
-		Subject:      pkix.Name{CommonName: name, Organization: []string{"Ocistern"}, Country: []string{"EU"}, Province: []string{"Test"}},
+		Subject:      subject,
 		NotBefore:    now.Add(-time.Minute),
 		NotAfter:     now.Add(24 * time.Hour),
 		KeyUsage:     x509.KeyUsageDigitalSignature,

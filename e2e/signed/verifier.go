@@ -78,7 +78,7 @@ func (v *Verifier) Verify(ctx context.Context, target oras.GraphTarget, referenc
 	return image, nil
 }
 
-// everySigner lets notation.Verify, which stops at the first good signature, go on until every required signer was seen.
+// everySigner lets notation.Verify, which stops at the first good signature, go on until every signer was seen.
 type everySigner struct {
 	policy  *Verifier
 	mu      sync.Mutex // guards missing

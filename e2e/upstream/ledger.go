@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -50,6 +51,18 @@ func (l *Ledger) Count(kinds ...Kind) int {
 		}
 	}
 	return count
+}
+
+// Fetched returns the number of different objects of the given kinds whose content was given away.
+func (l *Ledger) Fetched(kinds ...Kind) int {
+	fetched := map[Object]bool{}
+	for _, request := range l.Requests() {
+		given := request.Method == http.MethodGet && request.Status == http.StatusOK
+		if given && slices.Contains(kinds, request.Object.Kind) {
+			fetched[request.Object] = true
+		}
+	}
+	return len(fetched)
 }
 
 // Objects returns how often each object was asked for.

@@ -12,7 +12,7 @@ import (
 	containers "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/sirupsen/logrus" //nolint:depguard // to silence distribution, which logs through it
 
-	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory" // the driver that distribution is configured with
+	_ "github.com/distribution/distribution/v3/registry/storage/driver/inmemory" // the driver configured below
 )
 
 // storage is the software behind the counting handler; it outlives stops of the server.

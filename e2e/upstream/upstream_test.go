@@ -80,7 +80,8 @@ func TestTagAndDigestAreOneObject(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := registry.Ledger.Repeated(); err == nil || !strings.Contains(err.Error(), "2 times manifest some/app sha256:") {
+	err = registry.Ledger.Repeated()
+	if err == nil || !strings.Contains(err.Error(), "2 times manifest some/app sha256:") {
 		t.Errorf("got %v, want the manifest to be named as asked for twice", err)
 	}
 }

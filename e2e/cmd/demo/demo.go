@@ -35,19 +35,21 @@ type demo struct {
 	policy   *signed.Verifier
 	cluster  *nodes.Cluster
 
-	objects       int // different objects that one verification reads
-	direct        int // requests that a whole fleet makes when it asks the registry itself
-	verified      int // verifications through the nodes
-	requests      int // requests that reached the registry for them
-	directInstead int
+	objects  int // different objects that one verification reads
+	direct   int // requests that a whole fleet makes when it asks the registry itself
+	verified int // verifications through the nodes
+	requests int // requests that reached the registry for them
+	instead  int // requests that as many direct verifications make
 }
 
 // play runs all steps; it stops at the first that does not hold.
 func (d *demo) play(ctx context.Context) error {
-	d.show.line(d.show.styled(bold, fmt.Sprintf("Ocistern demo: %d verifiers, %d nodes, one registry", d.options.verifiers, nodeCount)))
+	title := fmt.Sprintf("Ocistern demo: %d verifiers, %d nodes, one registry", d.options.verifiers, nodeCount)
+	d.show.line(d.show.styled(bold, title))
 	d.show.line("")
 	for _, step := range []func(context.Context) error{
-		d.startRegistry, d.startNodes, d.verifyDirectly, d.verifyCold, d.killLeader, d.stopRegistry, d.restartNode, d.conclude,
+		d.startRegistry, d.startNodes, d.verifyDirectly, d.verifyCold,
+		d.killLeader, d.stopRegistry, d.restartNode, d.conclude,
 	} {
 		bounded, cancel := context.WithTimeout(ctx, patience)
 		err := step(bounded)
@@ -109,9 +111,10 @@ func (d *demo) startRegistry(ctx context.Context) (err error) {
 	if d.policy, err = signed.NewVerifier(image.Signers...); err != nil {
 		return err
 	}
-	d.show.fact("registry", fmt.Sprintf("%s at %s, answers after %s", d.registry.Software(), d.registry.URL(), d.options.latency))
-	d.show.fact("image", fmt.Sprintf("%s/%s:%s, %.19s..., %d layers", upstreamName, repository, tag, manifest.Digest, len(image.Layers)))
-	d.show.fact("policy", fmt.Sprintf("%d notation signatures, all required, each by another certificate", len(image.Signers)))
+	d.show.fact("registry", "%s at %s, answers after %s", d.registry.Software(), d.registry.URL(), d.options.latency)
+	d.show.fact("image", "%s/%s:%s, %.19s..., %d layers",
+		upstreamName, repository, tag, manifest.Digest, len(image.Layers))
+	d.show.fact("policy", "%d notation signatures, all required, each by another certificate", len(image.Signers))
 	return nil
 }
 
@@ -132,7 +135,8 @@ func (d *demo) startNodes(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.show.fact("nodes", fmt.Sprintf("%s, ready in %s; %s leads", names(d.cluster.Nodes()), seconds(time.Since(begin)), leader.Name))
+	took := seconds(time.Since(begin))
+	d.show.fact("nodes", "%s, ready in %s; %s leads", names(d.cluster.Nodes()), took, leader.Name)
 	d.show.head()
 	return nil
 }

@@ -27,7 +27,8 @@ func TestDemo(t *testing.T) {
 		binary = built
 	}
 	var out, progress bytes.Buffer
-	code := run(t.Context(), []string{"-ocistern", binary, "-verifiers", "12", "-latency", "1ms"}, &screen{out: &out, err: &progress})
+	args := []string{"-ocistern", binary, "-verifiers", "12", "-latency", "1ms"}
+	code := run(t.Context(), args, &screen{out: &out, err: &progress})
 	if code != exitDone {
 		t.Fatalf("exit status %d\n%s\n%s", code, out.String(), progress.String())
 	}

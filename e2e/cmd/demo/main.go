@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, show *screen) int {
 	switch {
 	case ctx.Err() != nil:
 		show.note("interrupted: the nodes and the registry are stopped, the data removed")
-		return errorsToo(os.RemoveAll(dir), show, exitInterrupted)
+		return remove(dir, show, exitInterrupted)
 	case err != nil:
 		show.failure(err)
 		show.note("logs and data are kept in " + dir)
@@ -69,16 +69,17 @@ func run(ctx context.Context, args []string, show *screen) int {
 		show.note("logs and data are kept in " + dir)
 		return exitDone
 	default:
-		return errorsToo(os.RemoveAll(dir), show, exitDone)
+		return remove(dir, show, exitDone)
 	}
 }
 
-func errorsToo(err error, show *screen, code int) int {
-	if err == nil {
-		return code
+// remove removes the demo's directory and returns code, or what a failure to do so deserves.
+func remove(dir string, show *screen, code int) int {
+	if err := os.RemoveAll(dir); err != nil {
+		show.failure(err)
+		return exitError
 	}
-	show.failure(err)
-	return exitError
+	return code
 }
 
 func parse(args []string, show *screen) (options, error) {
@@ -91,7 +92,7 @@ func parse(args []string, show *screen) (options, error) {
 	flags.SetOutput(show.err)
 	flags.StringVar(&o.binary, "ocistern", binary, "path of the ocistern `binary`; OCISTERN_BIN sets the default")
 	flags.IntVar(&o.verifiers, "verifiers", 60, "`number` of verifiers, spread over three nodes")
-	flags.DurationVar(&o.latency, "latency", 10*time.Millisecond, "`time` the registry takes to answer, as if it were that far away")
+	flags.DurationVar(&o.latency, "latency", 10*time.Millisecond, "`time` the registry takes to answer")
 	flags.BoolVar(&o.keep, "keep", false, "keep logs and data when all is well")
 	if err := flags.Parse(args); err != nil {
 		return options{}, err

@@ -54,8 +54,8 @@ func (s *screen) line(text string) {
 }
 
 // fact prints a named fact of the scene.
-func (s *screen) fact(name, text string) {
-	s.line("  " + s.styled(dim, fmt.Sprintf("%-10s", name)) + text)
+func (s *screen) fact(name, format string, args ...any) {
+	s.line("  " + s.styled(dim, fmt.Sprintf("%-10s", name)) + fmt.Sprintf(format, args...))
 }
 
 // note prints a line for a person, beside the result.
@@ -79,7 +79,8 @@ const stepWidth = 44
 // head prints the head of the table.
 func (s *screen) head() {
 	s.line("")
-	s.line(s.styled(bold, fmt.Sprintf("    %-*s "+columns, stepWidth, "step", "verified", "p50", "p99", "asked", "direct")))
+	head := fmt.Sprintf("    %-*s "+columns, stepWidth, "step", "verified", "p50", "p99", "asked", "direct")
+	s.line(s.styled(bold, head))
 }
 
 // row prints one step.

@@ -32,8 +32,13 @@ func (d *demo) verifyCold(ctx context.Context) error {
 	return d.step(ctx, name, d.objects, pinned)
 }
 
-// killLeader kills the leading node and lets the fleet verify at once; each verifier still knows all three nodes.
+// killLeader kills the leading node, once everything that was fetched is published, and lets the fleet verify at once.
+// Each verifier still knows all three nodes.
 func (d *demo) killLeader(ctx context.Context) error {
+	d.show.busy("letting the catalog settle", nil)
+	if err := d.cluster.AwaitPublished(ctx, &d.registry.Ledger); err != nil {
+		return err
+	}
 	leader, err := d.cluster.Leader(ctx)
 	if err != nil {
 		return err
@@ -100,15 +105,16 @@ func (d *demo) conclude(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.show.line(d.show.styled(dim, "    asked: requests to the registry in this step; direct: by the same verifications without Ocistern"))
+	d.show.line(d.show.styled(dim,
+		"    asked: requests to the registry in this step; direct: those of the same verifications without Ocistern"))
 	d.show.line("")
-	d.show.fact("verified", fmt.Sprintf("%s times through the nodes, each time %d signatures with notation-go",
-		grouped(d.verified), signatures))
-	d.show.fact("registry", fmt.Sprintf("%d requests, none for an object it had been asked for before", d.requests))
-	d.show.fact("direct", fmt.Sprintf("%s requests for as many verifications, %.0f times as many",
-		grouped(d.directInstead), float64(d.directInstead)/float64(max(d.requests, 1))))
-	d.show.fact("catalog", fmt.Sprintf("the same on all nodes: index %d, %d manifests, digest %.19s",
-		same.Index, same.Manifests, same.Digest))
+	d.show.fact("verified", "%s times through the nodes, each time %d signatures with notation-go",
+		grouped(d.verified), signatures)
+	d.show.fact("registry", "%d requests, none for an object it had been asked for before", d.requests)
+	d.show.fact("direct", "%s requests for as many verifications, %.0f times as many",
+		grouped(d.instead), float64(d.instead)/float64(max(d.requests, 1)))
+	d.show.fact("catalog", "the same on all nodes: index %d, %d manifests, digest %.19s",
+		same.Index, same.Manifests, same.Digest)
 	d.show.line("")
 	d.show.line(d.show.styled(green, "Every step held."))
 	return nil
@@ -133,7 +139,7 @@ func (d *demo) judge(name string, m measured, allowed int) error {
 	requests := d.registry.Ledger.Count() - d.requests
 	d.requests += requests
 	d.verified += m.verified
-	d.directInstead += d.direct
+	d.instead += d.direct
 	err := errors.Join(m.err, d.registry.Ledger.Repeated())
 	if requests > allowed {
 		err = errors.Join(err, fmt.Errorf("the registry was asked %d times, %d are allowed", requests, allowed))
