@@ -76,11 +76,15 @@ type UpstreamStatus struct {
 }
 
 // StatusOption asks for more than the usual status.
-type StatusOption func(*registryv1.GetStatusRequest)
+type StatusOption func(*statusOptions)
+
+type statusOptions struct {
+	catalogDigest bool
+}
 
 // WithCatalogDigest asks for a digest of the whole catalog, which costs the node time in proportion to its size.
 func WithCatalogDigest() StatusOption {
-	return func(request *registryv1.GetStatusRequest) { request.CatalogDigest = true }
+	return func(o *statusOptions) { o.catalogDigest = true }
 }
 
 // Status returns the view of one node, whichever answers.

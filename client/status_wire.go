@@ -8,11 +8,11 @@ import (
 )
 
 func getStatus(ctx context.Context, api registryv1.RegistryServiceClient, opts []StatusOption) (*Status, error) {
-	request := &registryv1.GetStatusRequest{}
+	var chosen statusOptions
 	for _, option := range opts {
-		option(request)
+		option(&chosen)
 	}
-	answer, err := api.GetStatus(ctx, request)
+	answer, err := api.GetStatus(ctx, &registryv1.GetStatusRequest{CatalogDigest: chosen.catalogDigest})
 	if err != nil {
 		return nil, errdef.FromGRPC(err)
 	}
