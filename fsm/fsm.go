@@ -17,7 +17,7 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
-// Options holds what the FSM reports to. Both functions run on raft's FSM goroutine: they must not wait for raft.
+// Options holds what the FSM reports to. The functions run on raft's FSM goroutine: they must not wait for raft.
 type Options struct {
 	// Stop is called exactly once, when an entry is met that this build cannot understand. The node must then exit: the
 	// FSM applies nothing any more and takes no snapshot. May be nil.
@@ -25,6 +25,9 @@ type Options struct {
 	// Applied is called after each batch with the entries that were applied without error. It must be cheap and must
 	// not change them. May be nil.
 	Applied func([]catalog.Entry)
+	// Restored is called after a snapshot has replaced the catalog: what came with it was never told to Applied. It must
+	// be cheap. May be nil.
+	Restored func()
 }
 
 // FSM is the state machine that raft drives. Raft calls its methods from one goroutine; only a snapshot that was
@@ -141,5 +144,11 @@ func (f *FSM) Restore(snapshot io.ReadCloser) error {
 	if f.stopped != nil {
 		return f.stopped
 	}
-	return restore(f.catalog, snapshot)
+	if err := restore(f.catalog, snapshot); err != nil {
+		return err
+	}
+	if f.options.Restored != nil {
+		f.options.Restored()
+	}
+	return nil
 }

@@ -74,11 +74,12 @@ func (r *Replicator) Recheck(dgst digest.Digest) {
 	select {
 	case r.noticed <- dgst:
 	default:
-		r.requestScan()
+		r.Rescan()
 	}
 }
 
-func (r *Replicator) requestScan() {
+// Rescan tells that the catalog has changed in a way that Notice was not told of, by a snapshot. It does not block.
+func (r *Replicator) Rescan() {
 	select {
 	case r.rescan <- struct{}{}:
 	default:
@@ -163,7 +164,7 @@ func (r *Replicator) settle(ctx context.Context, blob catalog.Blob) {
 		if err := r.copy(ctx, blob); err != nil {
 			r.Logger.Debug("content could not be copied to this node", "digest", blob.Digest, "error", err)
 			r.failures.Add(1)
-			r.requestScan()
+			r.Rescan()
 		}
 	}
 	if _, held := r.Store.Stat(blob.Digest); held != slices.Contains(blob.Holders, r.Self) {

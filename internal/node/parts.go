@@ -48,7 +48,7 @@ func (n *Node) openStore() error {
 
 func (n *Node) openCluster() error {
 	n.catalog = catalog.New()
-	machine := fsm.New(n.catalog, fsm.Options{Stop: n.fail, Applied: n.applied})
+	machine := fsm.New(n.catalog, fsm.Options{Stop: n.fail, Applied: n.applied, Restored: n.restored})
 	n.peers = rpc.NewPeerClient(n.clusterID)
 	n.onClose("connections to peers", func(context.Context) error { return n.peers.Close() })
 	opened, err := cluster.Open(cluster.Config{
@@ -69,6 +69,13 @@ func (n *Node) openCluster() error {
 func (n *Node) applied(entries []catalog.Entry) {
 	if r := n.replicator.Load(); r != nil {
 		r.Notice(entries)
+	}
+}
+
+// restored tells the replicator that the catalog was replaced, which happens to a node that was away for long.
+func (n *Node) restored() {
+	if r := n.replicator.Load(); r != nil {
+		r.Rescan()
 	}
 }
 
