@@ -39,7 +39,7 @@ func (s *Store) Begin(want ocispec.Descriptor) (*Ingest, error) {
 	if _, err := reference.ParseDigest(want.Digest.String()); err != nil {
 		return nil, err
 	}
-	in := &Ingest{store: s, sum: want.Digest.Algorithm().Hash(), want: want, spools: []*spool{{}}}
+	in := &Ingest{store: s, sum: want.Digest.Algorithm().Hash(), want: want, spools: []*spool{newSpool(want.Size)}}
 	in.moved.L = &in.mu
 	return in, nil
 }
@@ -137,8 +137,11 @@ func (in *Ingest) Check() error {
 }
 
 // Restart drops the bytes that have arrived, so that another source can begin anew. Readers that have had some of them
-// fail with cause; the others have missed nothing and stay.
+// fail with cause, which must not be nil; the others have missed nothing and stay.
 func (in *Ingest) Restart(cause error) error {
+	if cause == nil {
+		return errdef.New(errdef.Internal, "Restart without a cause")
+	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if err := in.errUnless(!in.verified); err != nil {
@@ -148,7 +151,7 @@ func (in *Ingest) Restart(cause error) error {
 		in.store.removeTemporary(dropped.path) // readers may hold it open
 	}
 	in.sum.Reset()
-	in.spools = append(in.spools, &spool{})
+	in.spools = append(in.spools, newSpool(in.want.Size))
 	in.restarted = cause
 	in.moved.Broadcast()
 	return nil

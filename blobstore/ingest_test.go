@@ -275,7 +275,7 @@ func TestOutOfOrderCallsAreRefused(t *testing.T) {
 	}
 	for name, call := range map[string]func(in *blobstore.Ingest) error{
 		"Verify twice":         func(in *blobstore.Ingest) error { return in.Verify() },
-		"Restart after Verify": func(in *blobstore.Ingest) error { return in.Restart(nil) },
+		"Restart after Verify": func(in *blobstore.Ingest) error { return in.Restart(io.EOF) },
 		"Check after Verify":   func(in *blobstore.Ingest) error { return in.Check() },
 	} {
 		if err := call(in); errdef.ReasonOf(err) != errdef.Internal {
@@ -286,6 +286,9 @@ func TestOutOfOrderCallsAreRefused(t *testing.T) {
 		if err := in.Verify(); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := begin(t, store, data, true).Restart(nil); errdef.ReasonOf(err) != errdef.Internal {
+		t.Errorf("Restart without a cause: got %v", err)
 	}
 	if err := begin(t, store, data, true).Persist(); errdef.ReasonOf(err) != errdef.Internal {
 		t.Errorf("Persist before Verify: got %v", err)

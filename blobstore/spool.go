@@ -18,6 +18,14 @@ type spool struct {
 	written int64
 }
 
+// newSpool returns a spool for content of an announced size, negative when it is not known.
+func newSpool(size int64) *spool {
+	if size < 0 || size > SmallBytes {
+		return &spool{}
+	}
+	return &spool{buffer: make([]byte, 0, size)}
+}
+
 // readAt reads bytes that were written before s was copied; there must be some at the offset.
 func (s spool) readAt(p []byte, offset int64) (int, error) {
 	if s.buffer != nil {
