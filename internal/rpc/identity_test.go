@@ -79,4 +79,3 @@ func TestAnswerOfAStrangerIsRefused(t *testing.T) {
 		t.Errorf("content: %v", err)
 	}
 }
-
