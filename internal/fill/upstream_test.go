@@ -288,6 +288,20 @@ func TestUpstreamConfiguration(t *testing.T) {
 	}
 }
 
+func TestAnotherManifestThanTheOneAskedFor(t *testing.T) {
+	r := newTestRegistry(t)
+	r.pushImage("org/app", "v1", []byte("layer"))
+	r.setSpoil(func(w http.ResponseWriter, req *http.Request) bool {
+		other := req.Clone(req.Context())
+		other.URL.Path = "/v2/org/app/manifests/v1"
+		r.serve(w, other)
+		return true
+	})
+	u, _ := testUpstream(t, r.upstream())
+	_, _, err := u.manifest(t.Context(), "org/app", digest.FromString("another").String())
+	expect(t, "manifest", err, errdef.DigestMismatch)
+}
+
 // The check for whole lists must see it when oras-go is left to itself: it takes the first page for the whole list when
 // the second is not found (v2.7.0).
 func TestTheWholeListCheckBites(t *testing.T) {
