@@ -44,20 +44,25 @@ type Options struct {
 // except where they say so.
 type Cluster struct {
 	options Options
+	block   *ports.Block
 	nodes   []*Node
 }
 
 // Prepare writes the configuration of all nodes and starts none.
 func Prepare(options Options) (*Cluster, error) {
-	c := &Cluster{options: options}
+	block, err := ports.Reserve()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{options: options, block: block}
 	for range options.Count {
 		if _, err := c.Add(); err != nil {
-			return nil, err
+			return nil, errors.Join(err, c.Close())
 		}
 	}
 	for _, node := range c.nodes { // now that all gossip addresses are known
 		if err := c.configure(node); err != nil {
-			return nil, err
+			return nil, errors.Join(err, c.Close())
 		}
 	}
 	return c, nil
@@ -65,16 +70,19 @@ func Prepare(options Options) (*Cluster, error) {
 
 // Add prepares one more node with an empty disk, which joins the others when it is started.
 func (c *Cluster) Add() (*Node, error) {
-	free, err := ports.Free(6)
-	if err != nil {
-		return nil, err
+	var given [6]string
+	for i := range given {
+		port, err := c.block.Next()
+		if err != nil {
+			return nil, err
+		}
+		given[i] = ports.Address(port)
 	}
 	name := fmt.Sprintf("n%d", len(c.nodes)+1)
 	node := &Node{
 		Name: name, dir: filepath.Join(c.options.Dir, name), binary: c.options.Binary,
 		addresses: addresses{
-			Registry: ports.Address(free[0]), GRPC: ports.Address(free[1]), Admin: ports.Address(free[2]),
-			Peer: ports.Address(free[3]), Raft: ports.Address(free[4]), Gossip: ports.Address(free[5]),
+			Registry: given[0], GRPC: given[1], Admin: given[2], Peer: given[3], Raft: given[4], Gossip: given[5],
 		},
 	}
 	if err := os.MkdirAll(node.dir, 0o755); err != nil {
@@ -148,13 +156,13 @@ func (c *Cluster) Start(ctx context.Context) error {
 	return nil
 }
 
-// Close kills all nodes.
+// Close kills all nodes and gives their ports back.
 func (c *Cluster) Close() error {
 	var failures []error
 	for _, node := range c.Running() {
 		failures = append(failures, node.Kill())
 	}
-	return errors.Join(failures...)
+	return errors.Join(append(failures, c.block.Release())...)
 }
 
 // Await looks at a condition again and again until it returns nil. When ctx ends first, it returns the last error that

@@ -1,8 +1,7 @@
-// Package ports finds TCP and UDP ports on loopback that processes started by the tests and the demo may listen on, and
-// listen on again after a restart.
+// Package ports hands out TCP and UDP ports of loopback to processes started by the tests and the demo: ports that they
+// find free again after a restart, however many tests run at the same time.
 //
-// It chooses below the range from which operating systems draw the ports of outgoing connections, so that a stopped
-// node or registry finds its port still free when it returns.
+// It stays below the range from which operating systems draw the ports of outgoing connections.
 package ports
 
 import (
@@ -13,38 +12,57 @@ import (
 )
 
 const (
-	lowest   = 10240
-	highest  = 32000 // Linux draws ephemeral ports from 32768 on
-	attempts = 2000
+	lowest    = 10240
+	highest   = 32000 // Linux draws ephemeral ports from 32768 on
+	blockSize = 64
+	attempts  = 1000
 )
 
-// Free returns n different ports which nothing listens on at the moment, on TCP nor UDP of 127.0.0.1.
-func Free(n int) ([]int, error) {
-	var found []int
-	var held []interface{ Close() error }
-	defer func() {
-		for _, h := range held {
-			_ = h.Close() // a probe: nothing was written through it
-		}
-	}()
+// Block is a range of ports that belongs to its holder alone: whoever takes ports from this package, in this process or
+// another, leaves it out. It is not safe for concurrent use.
+type Block struct {
+	guard net.Listener // on the first port of the range; the kernel frees it when the process dies
+	first int
+	given int
+}
+
+// Reserve returns a block that nobody else holds.
+func Reserve() (*Block, error) {
 	for range attempts {
-		if len(found) == n {
-			return found, nil
+		first := lowest + rand.IntN((highest-lowest)/blockSize)*blockSize
+		guard, err := net.Listen("tcp", Address(first))
+		if err == nil {
+			return &Block{guard: guard, first: first}, nil
 		}
-		port := lowest + rand.IntN(highest-lowest)
-		stream, err := net.Listen("tcp", Address(port))
-		if err != nil {
-			continue // taken; try another
-		}
-		held = append(held, stream)
-		packet, err := net.ListenPacket("udp", Address(port))
-		if err != nil {
-			continue
-		}
-		held = append(held, packet)
-		found = append(found, port)
 	}
-	return nil, fmt.Errorf("found only %d of %d free ports on 127.0.0.1", len(found), n)
+	return nil, fmt.Errorf("no block of %d ports is free on 127.0.0.1", blockSize)
+}
+
+// Next returns a port of the block that was not given before, and on which nothing listens at the moment, on TCP nor UDP.
+func (b *Block) Next() (int, error) {
+	for b.given+1 < blockSize {
+		b.given++
+		if port := b.first + b.given; free(port) {
+			return port, nil
+		}
+	}
+	return 0, fmt.Errorf("all ports of the block from %d on are taken", b.first)
+}
+
+// Release gives the block back.
+func (b *Block) Release() error { return b.guard.Close() }
+
+func free(port int) bool {
+	stream, err := net.Listen("tcp", Address(port))
+	if err != nil {
+		return false
+	}
+	defer stream.Close()
+	packet, err := net.ListenPacket("udp", Address(port))
+	if err != nil {
+		return false
+	}
+	return packet.Close() == nil
 }
 
 // Address returns the loopback address of a port, as host:port.

@@ -37,6 +37,7 @@ type Registry struct {
 	Ledger Ledger
 
 	options Options
+	block   *ports.Block
 	port    int
 	storage storage
 	faults  faults
@@ -61,13 +62,16 @@ func Start(options Options) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	free, err := ports.Free(1)
+	block, err := ports.Reserve()
 	if err != nil {
 		return nil, errors.Join(err, content.close())
 	}
-	r := &Registry{options: options, port: free[0], storage: content}
-	if err := r.Resume(); err != nil {
-		return nil, errors.Join(err, content.close())
+	r := &Registry{options: options, block: block, storage: content}
+	if r.port, err = block.Next(); err == nil {
+		err = r.Resume()
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
@@ -113,8 +117,8 @@ func (r *Registry) Stop() error {
 	return err
 }
 
-// Close stops the registry and frees its content.
-func (r *Registry) Close() error { return errors.Join(r.Stop(), r.storage.close()) }
+// Close stops the registry, and frees its content and its port.
+func (r *Registry) Close() error { return errors.Join(r.Stop(), r.block.Release(), r.storage.close()) }
 
 // Port returns the port that the registry listens on, also while it is stopped.
 func (r *Registry) Port() int { return r.port }

@@ -65,7 +65,7 @@ func TestJudgeBites(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := &demo{registry: registry, cluster: &nodes.Cluster{}, show: &screen{out: &bytes.Buffer{}, err: &bytes.Buffer{}}}
+			d := &demo{registry: registry, show: &screen{out: &bytes.Buffer{}, err: &bytes.Buffer{}}}
 			t.Cleanup(func() {
 				if err := d.close(); err != nil {
 					t.Error(err)
