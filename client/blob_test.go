@@ -8,6 +8,8 @@ import (
 	"testing/iotest"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/ocistern/ocistern/client"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/testnode"
@@ -163,5 +165,21 @@ func TestBlobCancelAndClose(t *testing.T) {
 	}
 	if _, err := closed.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
 		t.Errorf("read after close: %v", err)
+	}
+}
+
+// A small blob is collected in memory, but no more of it than its descriptor says: a node that goes on is not listened to.
+func TestEndlessSmallBlob(t *testing.T) {
+	f := newFixture(t, 1)
+	small := []byte("small")
+	if _, err := f.cluster.PushSigned(t.Context(), repositoryName, "small", small, 0); err != nil {
+		t.Fatal(err)
+	}
+	f.nodes[0].Alter(func(b []byte) []byte { return append(b, make([]byte, 2*testnode.ChunkBytes)...) })
+	f.nodes[0].Intercept(testnode.StallingAfter(testnode.ChunkBytes))
+	_, repository := f.open(t, client.WithAttemptTimeout(time.Minute))
+	_, err := repository.Fetch(t.Context(), descriptorOf(ocispec.MediaTypeImageLayer, small))
+	if !errors.Is(err, client.ErrSizeMismatch) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -161,6 +161,21 @@ func TestDeadlineAndCancel(t *testing.T) {
 	}
 }
 
+// A cluster that is not ready yet is asked again, for a moment.
+func TestNotReadyPasses(t *testing.T) {
+	f := newFixture(t, 1)
+	f.nodes[0].Intercept(func(ctx context.Context, call testnode.Call) error {
+		if f.calls("") < 3 {
+			return testnode.Failing(errdef.NotReady)(ctx, call)
+		}
+		return nil
+	})
+	_, repository := f.open(t)
+	if _, err := repository.Resolve(t.Context(), "v1"); err != nil {
+		t.Error(err)
+	}
+}
+
 // A host that swallows packets looks like a listener whose backlog nobody reads: the connection never speaks HTTP/2.
 func TestSilentHost(t *testing.T) {
 	var config net.ListenConfig

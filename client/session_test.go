@@ -37,6 +37,9 @@ func TestSessionNeverGoesBack(t *testing.T) {
 	if _, err := repository.Fetch(t.Context(), f.image); err != nil {
 		t.Errorf("content by digest cannot be too old: %v", err)
 	}
+	if c.CatalogIndex() != 10 {
+		t.Errorf("content by digest from a node behind took the session back to %d", c.CatalogIndex())
+	}
 	for _, node := range f.nodes {
 		for i, call := range node.Calls() {
 			if asked := call.Target.GetMinIndex(); asked != 10 && (i != 0 || asked != 0) {
