@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -211,14 +212,35 @@ func TestNodeThatCannotStartEndsRun(t *testing.T) {
 	}
 }
 
+// freeBase returns a base port whose cluster of three would start.
+func freeBase(t *testing.T) int {
+	t.Helper()
+	for range freeAttempts {
+		base := freeFirst + rand.IntN(freeLast-freeFirst-100)
+		var reserved reservation
+		var err error
+		for i := range 3 {
+			if err == nil {
+				_, err = reserved.take(fixed(base, i+1))
+			}
+		}
+		reserved.release()
+		if err == nil {
+			return base
+		}
+	}
+	t.Fatal("no free ports")
+	return 0
+}
+
 func TestPortInUse(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	options := optionsFor(t)
+	options.BasePort, options.Data = freeBase(t), filepath.Join(t.TempDir(), "data")
+	taken, err := net.Listen("tcp", fixed(options.BasePort, 2).Admin)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	options := optionsFor(t)
-	options.BasePort, options.Data = taken.Addr().(*net.TCPAddr).Port-22, filepath.Join(t.TempDir(), "data") // admin of n2
 	err = Run(t.Context(), options)
 	if !errors.Is(err, errdef.ErrAddressInUse) || !strings.Contains(err.Error(), taken.Addr().String()) ||
 		!strings.Contains(err.Error(), "--base-port 0") {
