@@ -185,6 +185,8 @@ func TestReferrersTag(t *testing.T) {
 	}{
 		{"names the subject itself", ocispec.MediaTypeImageManifest, image, digest.FromString(image), ""},
 		{"names an image", ocispec.MediaTypeImageManifest, image, subject, errdef.UpstreamInvalid},
+		{"names a Docker list", mediaTypeDockerManifestList, `{"schemaVersion":2,"manifests":[]}`, subject,
+			errdef.UpstreamInvalid},
 		{"has no list", ocispec.MediaTypeImageIndex, `{"schemaVersion":2}`, subject, errdef.UpstreamInvalid},
 		{"of sha512", ocispec.MediaTypeImageIndex, `{"schemaVersion":2,"manifests":[]}`, digest.SHA512.FromString("x"), ""},
 		{"of sha512 names an image", ocispec.MediaTypeImageManifest, image, digest.SHA512.FromString("x"),
