@@ -38,7 +38,8 @@ func newDevCommand() *cobra.Command {
 	flags := command.Flags()
 	flags.IntVar(&options.Nodes, "nodes", 3, "number of nodes, 1 to 9")
 	flags.StringVar(&options.Data, "data", "", "directory to keep the data in (default a temporary one)")
-	flags.IntVar(&options.BasePort, "base-port", dev.DefaultBasePort, "node I takes this port plus I, plus I+10, ... plus I+50; 0 takes free ports")
+	flags.IntVar(&options.BasePort, "base-port", dev.DefaultBasePort,
+		"node I takes this port plus I, plus I+10, ... plus I+50; 0 takes free ports")
 	flags.StringArrayVar(&options.Upstreams, "upstream", nil, "registry that may be mirrored, NAME=URL (repeatable)")
 	return command
 }
