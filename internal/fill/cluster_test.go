@@ -30,12 +30,13 @@ type testCluster struct {
 	observer *tally
 
 	// mu guards the fields below.
-	mu       sync.Mutex
-	index    catalog.LogIndex
-	noQuorum bool
-	dead     map[catalog.NodeID]bool
-	held     []catalog.Entry // while lagging: committed, not applied
-	lagging  bool
+	mu        sync.Mutex
+	index     catalog.LogIndex
+	noQuorum  bool
+	elections int // commands to come whose outcome a change of leader leaves unknown
+	dead      map[catalog.NodeID]bool
+	held      []catalog.Entry // while lagging: committed, not applied
+	lagging   bool
 }
 
 // testNode is one node, and what its Filler and Router see of the others.
@@ -95,6 +96,10 @@ func (c *testCluster) Apply(_ context.Context, command catalog.Command) (catalog
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.elections > 0 {
+		c.elections--
+		return 0, errdef.New(errdef.OutcomeUnknown, "the leader changed")
+	}
 	if c.noQuorum {
 		return 0, errdef.New(errdef.NoQuorum, "the test has taken the quorum away")
 	}

@@ -85,12 +85,23 @@ func (f *Filler) upstreamOf(repository reference.Repository) (*upstream, string,
 	return u, path, nil
 }
 
+// publishAttempts is how often a command is submitted while changes of the leader leave its outcome unknown.
+const publishAttempts = 3
+
 // publish submits a command and waits until it is applied on this node too, so that the next look at the catalog
-// finds it.
+// finds it. A command of unknown outcome is submitted again: to publish one observation twice changes nothing, to drop
+// it would ask the upstream again.
 func (f *Filler) publish(life context.Context, command catalog.Command) (catalog.LogIndex, error) {
 	ctx, cancel := context.WithTimeout(life, f.Timings.Publish)
 	defer cancel()
 	index, err := f.Proposer.Apply(ctx, command)
+	for range publishAttempts - 1 {
+		if errdef.ReasonOf(err) != errdef.OutcomeUnknown || ctx.Err() != nil {
+			break
+		}
+		f.Logger.Info("the leader changed while a command was published, submitting it again", "error", err)
+		index, err = f.Proposer.Apply(ctx, command)
+	}
 	if err == nil {
 		_, err = f.Catalog.Wait(ctx, index)
 	}

@@ -314,3 +314,20 @@ func TestAnOwnerThatLagsIsReplaced(t *testing.T) {
 		t.Errorf("asked for %v", counts)
 	}
 }
+
+// A change of leader while an answer is published costs no second request; one that does not end is reported.
+func TestChangeOfLeaderIsRiddenOut(t *testing.T) {
+	r := newTestRegistry(t)
+	image, _ := r.pushImage("org/app", "v1", layer(1000, "layer"))
+	c := newTestCluster(t, r)
+	c.set(func(c *testCluster) { c.elections = publishAttempts - 1 })
+	if _, err := c.nodes[0].tag(t.Context(), "v1"); err != nil {
+		t.Errorf("tag: %v", err)
+	}
+	for _, twice := range counted(r.counts()) {
+		t.Error(twice)
+	}
+	c.set(func(c *testCluster) { c.elections = publishAttempts })
+	_, err := c.nodes[0].referrers(t.Context(), image.Digest)
+	expect(t, "referrers", err, errdef.OutcomeUnknown)
+}
