@@ -135,7 +135,6 @@ func openStore(t testing.TB, dir string) *blobstore.Store {
 // cluster is a catalog that is changed as Raft would, and the stores of some nodes.
 type cluster struct {
 	*nodes
-	dirs    map[catalog.NodeID]string
 	catalog *catalog.Catalog
 	applied func([]catalog.Entry)
 
@@ -148,12 +147,11 @@ type cluster struct {
 func newCluster(t testing.TB, members ...catalog.NodeID) *cluster {
 	t.Helper()
 	c := &cluster{
-		nodes: &nodes{stores: map[catalog.NodeID]*blobstore.Store{}, faults: map[catalog.NodeID]fault{}},
-		dirs:  map[catalog.NodeID]string{}, catalog: catalog.New(),
+		nodes:   &nodes{stores: map[catalog.NodeID]*blobstore.Store{}, faults: map[catalog.NodeID]fault{}},
+		catalog: catalog.New(),
 	}
 	for _, member := range members {
-		c.dirs[member] = t.TempDir()
-		c.stores[member] = openStore(t, c.dirs[member])
+		c.stores[member] = openStore(t, t.TempDir())
 	}
 	return c
 }

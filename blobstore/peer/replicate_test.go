@@ -3,8 +3,6 @@ package peer_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -75,36 +73,56 @@ func TestReplicatorCopiesSmallContent(t *testing.T) {
 	})
 }
 
-// What the queue cannot take is found by a scan, and holders are announced in batches.
+// What the queue cannot take is found by a scan.
 func TestReplicatorOverflow(t *testing.T) {
-	const blobs = 6000 // more than the queue takes
 	c := newCluster(t, "a", "b")
 	synctest.Test(t, func(t *testing.T) {
 		replicator, stop := replicate(c, "b")
 		defer stop()
 		settle(time.Second)
-		publish := catalog.Publish{Tenant: "default", Repository: "example.com/app", Source: catalog.SourceUpstream, Holder: "a"}
-		for i := range blobs {
-			data := fmt.Appendf(nil, "content %d", i)
-			publish.Blobs = append(publish.Blobs, storetest.Describe(digest.SHA256, data))
-			// Written before, as by a node that crashed before it announced them: copying as many takes too long here.
-			path := filepath.Join(c.dirs["b"], "blobs", "sha256", digest.FromBytes(data).Encoded())
-			if err := os.WriteFile(path, data, 0o600); err != nil {
-				t.Fatal(err)
+		c.misbehave("a", fault{slow: true}) // no copy fails: that, too, would lead to a scan
+		for i := range 20 {                 // more than are copied at once: the replicator is busy now
+			replicator.Recheck(c.publish(t, "a", fmt.Appendf(nil, "content %d", i)))
+		}
+		synctest.Wait()
+		for i := range 5000 { // more than the queue takes
+			replicator.Recheck(digest.FromString(fmt.Sprint(i)))
+		}
+		dropped := c.publish(t, "a", storetest.Bytes("dropped", 100))
+		replicator.Notice([]catalog.Entry{{Command: c.commands[len(c.commands)-1]}})
+		c.misbehave("a", fault{})
+		settle(time.Minute)
+		expectHeld(t, c, dropped, "a", "b")
+	})
+}
+
+// everything is what a node holds that holds all there is.
+type everything struct{}
+
+func (everything) Stat(digest.Digest) (int64, bool) { return 1, true }
+
+// What is announced within a short time, even many times, needs few log entries.
+func TestAnnouncerBatches(t *testing.T) {
+	c := newCluster(t)
+	synctest.Test(t, func(t *testing.T) {
+		announcer := peer.NewAnnouncer("a", everything{}, c, quiet())
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go announcer.Run(ctx)
+		for range 2 {
+			for i := range 1200 {
+				announcer.Announce(digest.FromString(fmt.Sprint(i)))
 			}
 		}
-		if _, err := c.Apply(t.Context(), publish); err != nil {
-			t.Fatal(err)
-		}
-		replicator.Notice([]catalog.Entry{{Index: c.index, Command: publish}})
-		settle(10 * time.Second)
-		for blob := range c.catalog.Snapshot().Blobs() {
-			if !slices.Contains(blob.Holders, "b") {
-				t.Fatalf("%s was not announced", blob.Digest)
+		settle(time.Second)
+		told := map[digest.Digest]bool{}
+		for _, command := range c.commands {
+			for _, dgst := range command.(catalog.AddHolder).Digests {
+				told[dgst] = true
 			}
 		}
-		if len(c.commands) > 1+2*blobs/500 {
-			t.Errorf("%d log entries for %d blobs", len(c.commands), blobs)
+		if len(told) != 1200 || len(c.commands) > 3 {
+			t.Errorf("%d digests were told in %d log entries", len(told), len(c.commands))
 		}
 	})
 }
