@@ -106,6 +106,9 @@ func TestShutdownHandsOver(t *testing.T) {
 	term, id := leader.cluster.Status().Term, leader.cluster.Self()
 	leader.stop()
 	rest := without(nodes, leader)
+	if a, b := rest[0].cluster.raft.State(), rest[1].cluster.raft.State(); a != raft.Leader && b != raft.Leader {
+		t.Errorf("nobody leads when the leader is gone: %s, %s", a, b)
+	}
 	started := time.Now()
 	if _, err := rest[0].cluster.Apply(t.Context(), push("handed-over")); err != nil {
 		t.Errorf("a write right after the shutdown: %v", err)

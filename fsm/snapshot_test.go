@@ -115,8 +115,8 @@ func TestDamagedSnapshots(t *testing.T) {
 	refused("promise of much", binary.AppendUvarint(nil, maxRecordBytes))
 }
 
-// sealed returns a snapshot of messages with a right trailer.
-func sealed(t testing.TB, messages ...proto.Message) []byte {
+// framed returns messages as a snapshot holds them, without a trailer.
+func framed(t testing.TB, messages ...proto.Message) []byte {
 	t.Helper()
 	var buffer bytes.Buffer
 	frames := &frameWriter{to: &buffer, sum: sha256.New()}
@@ -125,11 +125,30 @@ func sealed(t testing.TB, messages ...proto.Message) []byte {
 			t.Fatal(err)
 		}
 	}
-	trailer := &logv1.SnapshotTrailer{Records: uint64(len(messages) - 1), Checksum: frames.sum.Sum(nil)}
-	if err := frames.write(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Trailer{Trailer: trailer}}); err != nil {
-		t.Fatal(err)
-	}
 	return buffer.Bytes()
+}
+
+// seal returns a snapshot with a right trailer behind it.
+func seal(t testing.TB, snapshot []byte) []byte {
+	t.Helper()
+	sum := sha256.Sum256(snapshot)
+	trailer := &logv1.SnapshotTrailer{Records: uint64(max(frameCount(snapshot)-1, 0)), Checksum: sum[:]}
+	return append(bytes.Clone(snapshot),
+		framed(t, &logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Trailer{Trailer: trailer}})...)
+}
+
+// frameCount counts the messages in a snapshot, as far as it has any.
+func frameCount(snapshot []byte) int {
+	count := 0
+	for len(snapshot) > 0 {
+		size, prefix := binary.Uvarint(snapshot)
+		if prefix <= 0 || size > uint64(len(snapshot)-prefix) {
+			break
+		}
+		snapshot = snapshot[prefix+int(size):]
+		count++
+	}
+	return count
 }
 
 // TestUnknownSnapshots refuses what a newer version may write, although it is undamaged.
@@ -140,17 +159,17 @@ func TestUnknownSnapshots(t *testing.T) {
 	unknown := protowire.AppendVarint(protowire.AppendTag(nil, 1000, protowire.VarintType), 1)
 	extended := header(1, 32)
 	extended.ProtoReflect().SetUnknown(unknown)
-	if err := restore(catalog.New(), bytes.NewReader(sealed(t, header(1, 32)))); err != nil {
+	if err := restore(catalog.New(), bytes.NewReader(seal(t, framed(t, header(1, 32))))); err != nil {
 		t.Errorf("an empty catalog: %v", err)
 	}
 	for name, snapshot := range map[string][]byte{
-		"newer version":     sealed(t, header(2, 32)),
-		"no version":        sealed(t, header(0, 32)),
-		"short hash":        sealed(t, header(1, 31)),
-		"field in header":   sealed(t, extended),
-		"record of no kind": sealed(t, header(1, 32), &logv1.SnapshotRecord{Tenant: "default"}),
-		"no header":         sealed(t, &logv1.SnapshotRecord{Tenant: "default"}),
-		"trailer as header": sealed(t),
+		"newer version":     seal(t, framed(t, header(2, 32))),
+		"no version":        seal(t, framed(t, header(0, 32))),
+		"short hash":        seal(t, framed(t, header(1, 31))),
+		"field in header":   seal(t, framed(t, extended)),
+		"record of no kind": seal(t, framed(t, header(1, 32), &logv1.SnapshotRecord{Tenant: "default"})),
+		"no header":         seal(t, framed(t, &logv1.SnapshotRecord{Tenant: "default"})),
+		"trailer as header": seal(t, nil),
 	} {
 		if err := restore(catalog.New(), bytes.NewReader(snapshot)); errdef.ReasonOf(err) != errdef.SnapshotInvalid {
 			t.Errorf("%s: error %v", name, err)
@@ -163,7 +182,7 @@ func TestUnknownSnapshots(t *testing.T) {
 		}
 		eachMessage(message.ProtoReflect(), func(m protoreflect.Message) {
 			m.SetUnknown(unknown)
-			snapshot := sealed(t, header(1, 32), message)
+			snapshot := seal(t, framed(t, header(1, 32), message))
 			if err := restore(catalog.New(), bytes.NewReader(snapshot)); errdef.ReasonOf(err) != errdef.SnapshotInvalid {
 				t.Errorf("a field more in %s: error %v", m.Descriptor().FullName(), err)
 			}
@@ -237,18 +256,19 @@ func TestPersist(t *testing.T) {
 // FuzzRestore reads arbitrary snapshots, as they are and with a right trailer put behind them. It must never panic;
 // what is refused leaves the catalog alone, and what is accepted can be written and read again.
 func FuzzRestore(f *testing.F) {
-	whole := snapshotBytes(f, goldenCatalog(f).Snapshot()).Bytes()
-	f.Add(whole, false)
-	f.Add(whole[:len(whole)-39], true)
-	f.Fuzz(func(t *testing.T, snapshot []byte, seal bool) {
-		if seal {
-			sum := sha256.Sum256(snapshot)
-			trailer := &logv1.SnapshotTrailer{Records: uint64(max(frameCount(snapshot)-1, 0)), Checksum: sum[:]}
-			frames := &frameWriter{to: bytes.NewBuffer(nil), sum: sha256.New()}
-			if err := frames.write(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Trailer{Trailer: trailer}}); err != nil {
-				t.Fatal(err)
-			}
-			snapshot = append(bytes.Clone(snapshot), frames.buffer...)
+	header := &logv1.SnapshotHeader{Version: 1, ClusterId: "c1", Index: 7, CommandHash: make([]byte, sha256.Size)}
+	for record := range goldenCatalog(f).Snapshot().Records() { // small seeds, for the fuzzer shortens them byte by byte
+		message, err := encodeRecord(record)
+		if err != nil {
+			f.Fatal(err)
+		}
+		snapshot := framed(f, header, message)
+		f.Add(snapshot, true)
+		f.Add(seal(f, snapshot), false)
+	}
+	f.Fuzz(func(t *testing.T, snapshot []byte, sealing bool) {
+		if sealing {
+			snapshot = seal(t, snapshot)
 		}
 		cat := goldenCatalog(t)
 		before := cat.Snapshot()
@@ -266,18 +286,4 @@ func FuzzRestore(f *testing.F) {
 			t.Fatal("a restored catalog changes when it is written and restored again")
 		}
 	})
-}
-
-// frameCount counts the messages in a snapshot.
-func frameCount(snapshot []byte) int {
-	count := 0
-	for len(snapshot) > 0 {
-		size, prefix := binary.Uvarint(snapshot)
-		if prefix <= 0 || size > uint64(len(snapshot)-prefix) {
-			break
-		}
-		snapshot = snapshot[prefix+int(size):]
-		count++
-	}
-	return count
 }

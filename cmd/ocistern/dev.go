@@ -16,7 +16,8 @@ func newDevCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a cluster on this machine, for trying out",
-		Long: "Run a cluster of several nodes on this machine until SIGTERM or SIGINT, one `ocistern serve` process a node.\n\n" +
+		Long: "Run a cluster of several nodes on this machine until SIGTERM or SIGINT, one `ocistern serve` process a\n" +
+			"node.\n\n" +
 			"When all nodes are ready, standard output says `ready` and standard error what to try. The other commands find\n" +
 			"the cluster by themselves; programs read its addresses from DIR/endpoints.json.",
 		Example: "  ocistern dev --upstream ghcr.io=https://ghcr.io\n  ocistern dev --nodes 1 --base-port 0 --data ./data",

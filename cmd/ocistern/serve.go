@@ -43,7 +43,8 @@ func newServeCommand() *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&file, "config", "", "YAML configuration file")
-	command.Flags().BoolVar(&printOnly, "print-config", false, "print the effective configuration and its origins, start nothing")
+	command.Flags().BoolVar(&printOnly, "print-config", false,
+		"print the effective configuration and its origins, start nothing")
 	command.Flags().StringVarP(&format, "output", "o", "yaml", "format of --print-config: yaml or json")
 	config.AddFlags(command.Flags())
 	return command

@@ -41,7 +41,9 @@ log: {level: debug}
 func wholeConfig() Config {
 	return Config{
 		Name: "n1", DataDir: "/srv/ocistern", AdvertiseHost: "n1.example",
-		Listen:  Listen{Registry: "127.0.0.1:1", GRPC: "127.0.0.1:2", Admin: "[::1]:3", Peer: ":4", Raft: "0.0.0.0:0", Gossip: "0.0.0.0:0"},
+		Listen: Listen{
+			Registry: "127.0.0.1:1", GRPC: "127.0.0.1:2", Admin: "[::1]:3", Peer: ":4", Raft: "0.0.0.0:0", Gossip: "0.0.0.0:0",
+		},
 		Cluster: Cluster{Expect: 5, Join: []string{"a:5050", "b.example:5050"}},
 		Upstreams: []Upstream{
 			{Name: "ghcr.io", URL: "https://ghcr.io"}, {Name: "up.test", URL: "http://127.0.0.1:5001"},
@@ -75,7 +77,8 @@ func TestDefaultsAreValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Cluster.Expect != 3 || got.Listen.GRPC != "0.0.0.0:5010" || got.Limits.ManifestBytes != 4<<20 || got.AdvertiseHost != "" {
+	if got.Cluster.Expect != 3 || got.Listen.GRPC != "0.0.0.0:5010" || got.Limits.ManifestBytes != 4<<20 ||
+		got.AdvertiseHost != "" {
 		t.Errorf("defaults: %+v", got)
 	}
 	if len(values) != len(Settings()) {
@@ -111,12 +114,15 @@ func TestPrecedence(t *testing.T) {
 
 func TestWrongFile(t *testing.T) {
 	tests := []struct{ name, file, want string }{
-		{"unknown key", "name: a\nlisten:\n  registri: :1\n", `config.yaml:3: unknown key "listen.registri" (did you mean listen.registry?)`},
+		{"unknown key", "name: a\nlisten:\n  registri: :1\n",
+			`config.yaml:3: unknown key "listen.registri" (did you mean listen.registry?)`},
 		{"wrong section", "grpc: :1\n", `config.yaml:1: unknown key "grpc" (did you mean listen.grpc?)`},
 		{"far from everything", "zzzzzzzzzz: 1\n", `unknown key "zzzzzzzzzz" (known are name, data-dir`},
-		{"unknown key of an upstream", "upstreams:\n- name: a\n  ulr: http://a\n", `config.yaml:3: unknown key "upstreams.ulr" (did you mean url?)`},
+		{"unknown key of an upstream", "upstreams:\n- name: a\n  ulr: http://a\n",
+			`config.yaml:3: unknown key "upstreams.ulr" (did you mean url?)`},
 		{"twice", "name: a\nname: b\n", "config.yaml:2: name was given in line 1 already"},
-		{"twice by a dotted key", "log: {level: info}\nlog.level: warn\n", "config.yaml:2: log.level was given in line 1 already"},
+		{"twice by a dotted key", "log: {level: info}\nlog.level: warn\n",
+			"config.yaml:2: log.level was given in line 1 already"},
 		{"list for a text", "name: [a]\n", "config.yaml:1: name has no plain value here"},
 		{"null", "name:\n", "config.yaml:1: name has no plain value here"},
 		{"text for a list", "cluster:\n  join: a:1\n", "config.yaml:2: cluster.join is not a list"},
@@ -127,8 +133,10 @@ func TestWrongFile(t *testing.T) {
 		{"two documents", "name: a\n---\nname: b\n", "goes on after its first document"},
 		{"no YAML", "name: [\n", "config.yaml is not YAML"},
 		{"too large", strings.Repeat("#", MaxFileBytes+1), "is larger than 1048576 bytes"},
-		{"wrong value", "name: n1\ncluster:\n  expect: many\n", `config.yaml:3: cluster.expect "many" is not a number of nodes (a whole number from 1 to 15`},
-		{"same address", "name: n1\nlisten:\n  grpc: :7\n  peer: :7\n", `config.yaml:4: listen.peer ":7" is the address of listen.grpc too`},
+		{"wrong value", "name: n1\ncluster:\n  expect: many\n",
+			`config.yaml:3: cluster.expect "many" is not a number of nodes (a whole number from 1 to 15`},
+		{"same address", "name: n1\nlisten:\n  grpc: :7\n  peer: :7\n",
+			`config.yaml:4: listen.peer ":7" is the address of listen.grpc too`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -171,7 +179,9 @@ func TestWrongValue(t *testing.T) {
 }
 
 func TestErrorsKeepSecrets(t *testing.T) {
-	for _, value := range []string{"a=http://user:hunter2@a", "http://user:hunter2@a", "=http://user:hunter2@a", "a=http://user:hunter2@a/%"} {
+	for _, value := range []string{
+		"a=http://user:hunter2@a", "http://user:hunter2@a", "=http://user:hunter2@a", "a=http://user:hunter2@a/%",
+	} {
 		_, _, err := Load(Sources{Flags: map[string][]string{"name": {"n1"}, "upstream": {value}}})
 		wantInvalid(t, err, "--upstream: upstreams has")
 		if strings.Contains(err.Error(), "hunter2") {

@@ -6,9 +6,12 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
-// FuzzParseFile holds that no file makes the loader panic, and that each is either accepted or refused as CONFIG_INVALID.
+// FuzzParseFile holds that no file makes the loader panic, and that each is either accepted or refused as
+// CONFIG_INVALID.
 func FuzzParseFile(f *testing.F) {
-	for _, seed := range []string{whole, "", "---", "a: &a [*a]", "? [a]\n: b", "name: !!binary aGk=", "<<: {name: a}", "upstreams: [{name: a}]"} {
+	for _, seed := range []string{
+		whole, "", "---", "a: &a [*a]", "? [a]\n: b", "name: !!binary aGk=", "<<: {name: a}", "upstreams: [{name: a}]",
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {

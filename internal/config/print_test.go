@@ -22,7 +22,11 @@ func TestPrintedYAMLIsAConfiguration(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s\ngot  %+v, %v\nwant %+v", printed.String(), got, err, want)
 		}
-		if !bytes.Contains(printed.Bytes(), []byte("# config.yaml:")) || !bytes.Contains(printed.Bytes(), []byte("# default")) && file != whole {
+		origins := bytes.Contains(printed.Bytes(), []byte("# config.yaml:"))
+		if file != whole {
+			origins = origins && bytes.Contains(printed.Bytes(), []byte("# default"))
+		}
+		if !origins {
 			t.Errorf("origins are missing:\n%s", printed.String())
 		}
 	}

@@ -44,7 +44,8 @@ func standIn(file string) int {
 	if err != nil {
 		return 1
 	}
-	go http.Serve(listener, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})) //nolint:errcheck // ends with the process
+	ready := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	go http.Serve(listener, ready) //nolint:errcheck // ends with the process
 	<-ctx.Done()
 	return 0
 }
@@ -127,7 +128,9 @@ func TestRunTemporary(t *testing.T) {
 	options.Upstreams = []string{"up.test=http://127.0.0.1:9"}
 	tr := begin(t, options)
 	shown := tr.until(t, "/v2/")
-	for _, want := range []string{"Ocistern v0", "temporary", "bin/ocistern status", "resolve up.test/REPOSITORY:TAG", tr.endpoints.Nodes[2].GRPC} {
+	for _, want := range []string{
+		"Ocistern v0", "temporary", "bin/ocistern status", "resolve up.test/REPOSITORY:TAG", tr.endpoints.Nodes[2].GRPC,
+	} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("the banner lacks %q:\n%s", want, shown)
 		}

@@ -8,8 +8,8 @@ import (
 )
 
 // advertise returns the addresses under which others reach this node: the configured host, else the host of each
-// listener, else (for a listener on all interfaces) the first address of this machine. A port 0 of Raft and gossip stays,
-// for package cluster to fill in.
+// listener, else (for a listener on all interfaces) the first address of this machine. A port 0 of Raft and gossip
+// stays, for package cluster to fill in.
 func advertise(cfg config.Config, l *listeners) cluster.Addresses {
 	machine := machineAddress()
 	at := func(listen string) string {

@@ -9,7 +9,8 @@ import (
 
 func TestAdvertise(t *testing.T) {
 	listen4, err := listen(config.Listen{
-		Registry: "127.0.0.1:0", GRPC: "0.0.0.0:0", Admin: "127.0.0.1:0", Peer: ":0", Raft: "127.0.0.1:0", Gossip: "0.0.0.0:0",
+		Registry: "127.0.0.1:0", GRPC: "0.0.0.0:0", Admin: "127.0.0.1:0", Peer: ":0",
+		Raft: "127.0.0.1:0", Gossip: "0.0.0.0:0",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +32,8 @@ func TestAdvertise(t *testing.T) {
 		got := advertise(config.Config{
 			AdvertiseHost: test.host, Listen: config.Listen{Raft: "10.0.0.7:5040", Gossip: "0.0.0.0:5050"},
 		}, listen4)
-		if got.Raft != test.raft || got.Gossip != test.gossip || hostOf(t, got.Peer) != test.peerHost || hostOf(t, got.Registry) != test.regHost {
+		if got.Raft != test.raft || got.Gossip != test.gossip || hostOf(t, got.Peer) != test.peerHost ||
+			hostOf(t, got.Registry) != test.regHost {
 			t.Errorf("advertise-host %q: %+v", test.host, got)
 		}
 	}

@@ -33,7 +33,8 @@ func newMetrics(version string, upstreams []config.Upstream) *metrics {
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ocistern_requests_total",
-			Help: "Requests answered, by use case, where the answer came from (catalog, fill, stale, none) and result (ok or the reason).",
+			Help: "Requests answered, by use case, where the answer came from (catalog, fill, stale, none) and " +
+				"result (ok or the reason).",
 		}, []string{"api", "source", "result"}),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "ocistern_request_duration_seconds",
@@ -68,8 +69,8 @@ func newMetrics(version string, upstreams []config.Upstream) *metrics {
 	return m
 }
 
-// observe implements registry.Observer. What the catalog answered for a mirrored repository, the upstream was not asked;
-// of what had to be filled, package fill knows.
+// observe implements registry.Observer. What the catalog answered for a mirrored repository, the upstream was not
+// asked; of what had to be filled, package fill knows.
 func (m *metrics) observe(seen registry.Observation) {
 	host, _ := seen.Repository.UpstreamHost()
 	if seen.Source == "catalog" && seen.API != "tags" && m.mirrored[host] {

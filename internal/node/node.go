@@ -1,6 +1,6 @@
 // Package node is the composition root: it builds one node from its configuration and takes it down again. Data travels
-// one way, from the protocols over the use cases to catalog, content and cluster; this is the only package that sees all
-// of them.
+// one way, from the protocols over the use cases to catalog, content and cluster; this is the only package that sees
+// all of them.
 //
 // It decides nothing about artifacts. It owns what belongs to no other package: listeners, the data directory, health,
 // metrics, status, and the order of start and stop. `ocistern serve` calls it.
@@ -70,12 +70,13 @@ type closer struct {
 	close func(context.Context) error
 }
 
-// Start opens everything, lowest part first, and begins to serve. It returns before the node is ready: /readyz tells. An
-// error leaves nothing open; a port in use (reason ADDRESS_IN_USE) or a wrong setting (CONFIG_INVALID) leaves nothing
+// Start opens everything, lowest part first, and begins to serve. It returns before the node is ready: /readyz tells.
+// An error leaves nothing open; a port in use (reason ADDRESS_IN_USE) or a wrong setting (CONFIG_INVALID) leaves nothing
 // written either.
 func Start(cfg config.Config, options Options) (*Node, error) {
 	n := &Node{
-		config: cfg, options: options, metrics: newMetrics(options.Version, cfg.Upstreams), life: life{fatal: make(chan error, 1)},
+		config: cfg, options: options, metrics: newMetrics(options.Version, cfg.Upstreams),
+		life: life{fatal: make(chan error, 1)},
 	}
 	for _, open := range []func() error{
 		n.listen, n.openStore, n.openCluster, n.openReplication, n.openFill, n.servePeers, n.serveCallers,

@@ -103,15 +103,20 @@ func status(t *testing.T, n *Node) *registryv1.GetStatusResponse {
 		t.Fatal(err)
 	}
 	defer conn.Close() //nolint:errcheck // of a test
-	response, err := registryv1.NewRegistryServiceClient(conn).GetStatus(t.Context(), &registryv1.GetStatusRequest{CatalogDigest: true})
+	service := registryv1.NewRegistryServiceClient(conn)
+	response, err := service.GetStatus(t.Context(), &registryv1.GetStatusRequest{CatalogDigest: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return response
 }
 
+// mirrored is where the node has what the upstream serves: manifest.
+const mirrored = "/v2/up.test/app/manifests/v1"
+
 const manifest = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",` +
-	`"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},` +
+	`"config":{"mediaType":"application/vnd.oci.empty.v1+json","size":2,` +
+	`"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},` +
 	`"layers":[]}`
 
 // A single node serves what an upstream has, tells about itself, stops in order and comes back as the same node.
@@ -134,13 +139,14 @@ func TestSingleNode(t *testing.T) {
 	}
 	awaitReady(t, n)
 	for range 2 {
-		if code, body := get(t, n.listeners.registry, "/v2/up.test/app/manifests/v1"); code != http.StatusOK || body != manifest {
+		if code, body := get(t, n.listeners.registry, mirrored); code != http.StatusOK || body != manifest {
 			t.Errorf("manifest: %d %s", code, body)
 		}
 	}
 	before := status(t, n)
 	if before.GetVersion() != "v0" || before.GetLeader() != before.GetNode().GetId() || len(before.GetMembers()) != 1 ||
-		before.GetCatalog().GetTags() != 1 || before.GetCatalog().GetDigest() == "" || before.GetUpstreams()[0].GetRequests() != 1 {
+		before.GetCatalog().GetTags() != 1 || before.GetCatalog().GetDigest() == "" ||
+		before.GetUpstreams()[0].GetRequests() != 1 {
 		t.Errorf("status: %v", before)
 	}
 	checkMetrics(t, n)
@@ -155,7 +161,7 @@ func TestSingleNode(t *testing.T) {
 	if after.GetNode().GetId() != before.GetNode().GetId() || after.GetClusterId() != before.GetClusterId() {
 		t.Errorf("came back as %v, was %v", after.GetNode(), before.GetNode())
 	}
-	if code, body := get(t, again.listeners.registry, "/v2/up.test/app/manifests/v1"); code != http.StatusOK || body != manifest {
+	if code, body := get(t, again.listeners.registry, mirrored); code != http.StatusOK || body != manifest {
 		t.Errorf("after the restart, without the upstream: %d %s", code, body)
 	}
 	if err := stop(); err != nil {
@@ -197,7 +203,8 @@ func TestNodeWithoutItsCluster(t *testing.T) {
 	if code, _ := get(t, n.listeners.admin, "/livez"); code != http.StatusOK {
 		t.Errorf("/livez: %d", code)
 	}
-	if code, body := get(t, n.listeners.admin, "/readyz"); code != http.StatusServiceUnavailable || strings.TrimSpace(body) == "" {
+	code, body := get(t, n.listeners.admin, "/readyz")
+	if code != http.StatusServiceUnavailable || strings.TrimSpace(body) == "" {
 		t.Errorf("/readyz: %d %q", code, body)
 	}
 	if code, body := get(t, n.listeners.registry, "/v2/a/b/manifests/v1"); code != http.StatusServiceUnavailable {

@@ -91,7 +91,8 @@ func (n *Node) openReplication() error {
 	members, logger := n.cluster.Load(), n.options.Logger.With("part", "replication")
 	n.announcer = peer.NewAnnouncer(members.Self(), n.store, members, logger)
 	replicator := peer.NewReplicator(peer.ReplicatorConfig{
-		Self: members.Self(), Catalog: n.catalog, Store: n.store, Source: n.nodePeers(), Announcer: n.announcer, Logger: logger,
+		Self: members.Self(), Catalog: n.catalog, Store: n.store, Source: n.nodePeers(), Announcer: n.announcer,
+		Logger: logger,
 	})
 	n.replicator.Store(replicator)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -80,7 +80,8 @@ func (n *Node) httpServer(handler http.Handler) *http.Server {
 // serve runs a server in the background. A node that cannot accept connections any more ends.
 func (n *Node) serve(name string, listener net.Listener, serve func(net.Listener) error) {
 	go func() {
-		if err := serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
+		err := serve(listener)
+		if err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
 			n.fail(errdef.Wrap(errdef.Internal, err, "the %s on %s has ended", name, listener.Addr()))
 		}
 	}()

@@ -57,7 +57,8 @@ func (s *state) read() []reading {
 		{recordsName, recordsHelp, "blob", float64(stats.Blobs)},
 		{"ocistern_content_blobs", "Blobs on the disk of this node.", "", float64(usage.Blobs)},
 		{"ocistern_content_bytes", "Bytes of blobs on the disk of this node.", "", float64(usage.Bytes)},
-		{"ocistern_content_memory_bytes", "Bytes of small content in the memory of this node.", "", float64(usage.MemoryBytes)},
+		{"ocistern_content_memory_bytes", "Bytes of small content in the memory of this node.", "",
+			float64(usage.MemoryBytes)},
 	}
 }
 

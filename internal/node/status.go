@@ -58,5 +58,7 @@ func catalogMessage(snapshot *catalog.Snapshot) *registryv1.Catalog {
 
 func (n *Node) contentMessage() *registryv1.Content {
 	usage := n.store.Usage()
-	return &registryv1.Content{Blobs: uint64(usage.Blobs), Bytes: uint64(usage.Bytes), MemoryBytes: uint64(usage.MemoryBytes)}
+	return &registryv1.Content{
+		Blobs: uint64(usage.Blobs), Bytes: uint64(usage.Bytes), MemoryBytes: uint64(usage.MemoryBytes),
+	}
 }
