@@ -188,6 +188,14 @@ func (s *scene) published(*testscript.TestScript, []string) error {
 	return s.cluster.AwaitPublished(ctx, &s.registry.Ledger)
 }
 
+// led is `led`: all running nodes name one leader, and it runs.
+func (s *scene) led(*testscript.TestScript, []string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := s.cluster.Leader(ctx)
+	return err
+}
+
 // await is `await COMMAND ARGS...`: runs one of our commands, or a program, again and again until it succeeds.
 func (s *scene) await(ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {

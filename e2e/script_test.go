@@ -86,7 +86,7 @@ func ours() map[string]command {
 		"sigkill": (*scene).sigkill, "sigterm": (*scene).sigterm, "start": (*scene).start, "wipe": (*scene).wipe,
 		"damage": (*scene).damage, "intact": (*scene).intact, "absent": (*scene).absent,
 		"pull": (*scene).pull, "verify": (*scene).verify, "exits": (*scene).exits,
-		"published": (*scene).published,
+		"published": (*scene).published, "led": (*scene).led,
 		lastCommand: (*scene).sameCatalog,
 	}
 }
