@@ -72,3 +72,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseDigest(f *testing.F) {
+	hex := strings.Repeat("0123456789abcdef", 8)
+	for _, seed := range []string{"sha256:" + hex[:64], "sha512:" + hex, "sha384:" + hex[:96], "sha256:" + hex[:63], ":", "sha256:../"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		dgst, err := ParseDigest(text)
+		if err != nil {
+			if errdef.ReasonOf(err) != errdef.DigestInvalid {
+				t.Fatalf("%q: %v", text, err)
+			}
+			return
+		}
+		if dgst.String() != text || strings.ContainsAny(dgst.Encoded(), "/.") || !dgst.Algorithm().Available() {
+			t.Fatalf("%q was accepted as %q", text, dgst)
+		}
+	})
+}
