@@ -34,13 +34,18 @@ type Cluster struct {
 	logger    *slog.Logger
 
 	leadership *signal // the known leader changed
-	ready      atomic.Bool
-	waiting    atomic.Pointer[string] // what this node waits for before it belongs to a cluster; for people
+	progress   progress
 
 	lifetime context.Context // ends when Shutdown begins
 	end      context.CancelFunc
 	workers  sync.WaitGroup
 	closing  closing
+}
+
+// progress is how far this node has come since it started.
+type progress struct {
+	ready   atomic.Bool
+	waiting atomic.Pointer[string] // what it waits for before it belongs to a cluster; for people
 }
 
 // closing makes Shutdown happen once.

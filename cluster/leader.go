@@ -30,7 +30,7 @@ func (c *Cluster) nameCluster(ctx context.Context) error {
 // lead looks after the members, on the leader: it carries out the first change that the node concerned confirms, and
 // reports whether there was one.
 func (c *Cluster) lead() bool {
-	if c.raft.State() != raft.Leader || !c.ready.Load() {
+	if c.raft.State() != raft.Leader || !c.progress.ready.Load() {
 		return false
 	}
 	v := view{

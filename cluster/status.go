@@ -39,25 +39,25 @@ func (c *Cluster) State() NodeState {
 // Ready returns nil once this node has, since it started, applied all that its cluster had committed. Before, it
 // returns an error of reason NOT_READY that says what it waits for, or of CLUSTER_MISMATCH.
 func (c *Cluster) Ready() error {
-	if c.ready.Load() {
+	if c.progress.ready.Load() {
 		return nil
 	}
 	if err := c.gossip.mismatch(); err != nil {
 		return err
 	}
-	return errdef.New(errdef.NotReady, "%s", *c.waiting.Load())
+	return errdef.New(errdef.NotReady, "%s", *c.progress.waiting.Load())
 }
 
 // await says, for people, what this node waits for.
 func (c *Cluster) await(text string) {
-	if last := c.waiting.Swap(&text); last == nil || *last != text {
+	if last := c.progress.waiting.Swap(&text); last == nil || *last != text {
 		c.logger.Info("not ready", "waiting", text)
 	}
 }
 
 // catchUp looks whether this node may be called ready.
 func (c *Cluster) catchUp(ctx context.Context) {
-	if c.ready.Load() || c.ClusterID() == "" {
+	if c.progress.ready.Load() || c.ClusterID() == "" {
 		return
 	}
 	c.await("catching up with cluster " + c.ClusterID())
@@ -71,7 +71,7 @@ func (c *Cluster) catchUp(ctx context.Context) {
 		c.logger.Debug("not caught up yet", "goal", target, "error", err)
 		return
 	}
-	c.ready.Store(true)
+	c.progress.ready.Store(true)
 	c.logger.Info("ready", "cluster", c.ClusterID(), "index", target)
 }
 
