@@ -27,11 +27,17 @@ func (c *Cluster) Apply(ctx context.Context, command catalog.Command) (catalog.L
 	if err != nil {
 		return 0, err
 	}
+	return c.untilLed(ctx, func() (catalog.LogIndex, error) { return c.submit(ctx, encoded) })
+}
+
+// untilLed calls ask until a leader answers it, for as long as Timings.Patience. NOT_LEADER and UNAVAILABLE say that no
+// leader was asked.
+func (c *Cluster) untilLed(ctx context.Context, ask func() (catalog.LogIndex, error)) (catalog.LogIndex, error) {
 	patience := time.NewTimer(c.config.Timings.Patience)
 	defer patience.Stop()
 	for {
 		changed := c.leadership.next()
-		index, err := c.submit(ctx, encoded)
+		index, err := ask()
 		if reason := errdef.ReasonOf(err); reason != errdef.NotLeader && reason != errdef.Unavailable {
 			return index, err
 		}
@@ -40,10 +46,10 @@ func (c *Cluster) Apply(ctx context.Context, command catalog.Command) (catalog.L
 		case <-changed:
 		case <-pause.C:
 		case <-patience.C:
-			return 0, errdef.Wrap(errdef.NoQuorum, err, "no leader took the command for %s", c.config.Timings.Patience).
+			return 0, errdef.Wrap(errdef.NoQuorum, err, "no leader could be asked for %s", c.config.Timings.Patience).
 				WithRemedy("see which nodes are missing: ocistern status")
 		case <-ctx.Done():
-			return 0, errdef.Wrap(errdef.ReasonOf(ctx.Err()), ctx.Err(), "no leader has taken the command yet")
+			return 0, errdef.Wrap(errdef.ReasonOf(ctx.Err()), ctx.Err(), "no leader was asked yet")
 		case <-c.lifetime.Done():
 			return 0, errdef.Wrap(errdef.NoQuorum, err, "this node is shutting down")
 		}
@@ -53,25 +59,35 @@ func (c *Cluster) Apply(ctx context.Context, command catalog.Command) (catalog.L
 
 // submit tries the leader once. NOT_LEADER and UNAVAILABLE say that nothing was submitted.
 func (c *Cluster) submit(ctx context.Context, command []byte) (catalog.LogIndex, error) {
-	_, known := c.raft.LeaderWithID()
-	leader := catalog.NodeID(known)
-	switch leader {
-	case "":
-		return 0, errdef.New(errdef.NotLeader, "no leader is known")
-	case c.Self():
+	leader, peer, err := c.leaderPeer()
+	switch {
+	case err != nil:
+		return 0, err
+	case leader == c.Self():
 		return c.ApplyLocal(ctx, command)
 	}
-	s, ok := c.gossip.sighting(leader)
-	if !ok {
-		return 0, errdef.New(errdef.Unavailable, "leader %s has not been heard of in gossip", leader)
-	}
-	index, err := c.peers.Apply(ctx, s.Peer, command)
+	index, err := c.peers.Apply(ctx, peer, command)
 	switch errdef.ReasonOf(err) {
 	case errdef.Deadline, errdef.Canceled:
 		return 0, errdef.Wrap(errdef.OutcomeUnknown, err, "leader %s did not answer in time", leader)
 	default:
 		return index, err
 	}
+}
+
+// leaderPeer returns the leader and its peer address, or NOT_LEADER when none is known and UNAVAILABLE when it cannot be
+// reached.
+func (c *Cluster) leaderPeer() (leader catalog.NodeID, peer string, err error) {
+	_, known := c.raft.LeaderWithID()
+	leader = catalog.NodeID(known)
+	if leader == "" {
+		return "", "", errdef.New(errdef.NotLeader, "no leader is known")
+	}
+	s, ok := c.gossip.sighting(leader)
+	if !ok && leader != c.Self() {
+		return "", "", errdef.New(errdef.Unavailable, "leader %s has not been heard of in gossip", leader)
+	}
+	return leader, s.Peer, nil
 }
 
 // ApplyLocal submits an encoded command (fsm.Encode) to this node, which must be the leader, and returns as Apply

@@ -34,6 +34,7 @@ type Cluster struct {
 	logger    *slog.Logger
 
 	leadership *signal // the known leader changed
+	reads      *rounds // of ReadIndex, on the leader
 	progress   progress
 
 	lifetime context.Context // ends when Shutdown begins
@@ -66,13 +67,14 @@ func Open(cfg Config, machine *fsm.FSM, cat *catalog.Catalog, peers Peers, logge
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{config: cfg, catalog: cat, peers: peers, logger: logger, leadership: newSignal()}
+	c := &Cluster{config: cfg, catalog: cat, peers: peers, logger: logger, leadership: newSignal(), reads: newRounds()}
 	c.lifetime, c.end = context.WithCancel(context.Background())
 	c.await("starting")
 	if err := c.open(machine); err != nil {
 		return nil, errors.Join(err, c.abandon())
 	}
 	c.workers.Go(c.steer)
+	c.workers.Go(func() { c.reads.serve(c.lifetime, c.prove) })
 	c.workers.Go(c.gossip.rejoin)
 	return c, nil
 }

@@ -34,6 +34,7 @@ type fleet struct {
 	// Where they are set, before any node runs, they take the place of asking the other node.
 	promise func(*Cluster, Promise) error
 	apply   func(context.Context, *Cluster, []byte) (catalog.LogIndex, error)
+	state   func(*Cluster) (NodeState, error)
 }
 
 // node is one member of a fleet; it outlives its Cluster, which a test may stop and start.

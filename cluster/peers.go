@@ -21,8 +21,10 @@ type Peers interface {
 	Promise(ctx context.Context, address string, p Promise) error
 	// Release calls Cluster.Release of the node at address.
 	Release(ctx context.Context, address string, p Promise) error
-	// State calls Cluster.State of the node at address.
+	// State calls Cluster.State of the node at address. The answer must not be older than the call.
 	State(ctx context.Context, address string) (NodeState, error)
+	// ReadIndex calls Cluster.ReadIndexLocal of the node at address, which must be the leader (else NOT_LEADER).
+	ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error)
 }
 
 // Promise reserves a node with an empty disk for a cluster about to be bootstrapped by Proposer from Candidates.
@@ -45,6 +47,8 @@ type NodeState struct {
 	ClusterID string
 	// Empty tells that the node has no Raft state at all. A promised node may be empty.
 	Empty bool
+	// Term is the highest term that this node has seen: it votes in none before it.
+	Term uint64
 	// Applied is the index of its catalog, Last that of the last entry in its log.
 	Applied, Last catalog.LogIndex
 }

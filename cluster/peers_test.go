@@ -55,5 +55,16 @@ func (f *fleet) State(_ context.Context, address string) (NodeState, error) {
 	if err != nil {
 		return NodeState{}, err
 	}
+	if f.state != nil {
+		return f.state(c)
+	}
 	return c.State(), nil
+}
+
+func (f *fleet) ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error) {
+	c, err := f.at(address)
+	if err != nil {
+		return 0, err
+	}
+	return c.ReadIndexLocal(ctx)
 }

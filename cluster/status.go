@@ -29,9 +29,9 @@ func (c *Cluster) Status() Status {
 
 // State tells other nodes how far this one has come.
 func (c *Cluster) State() NodeState {
-	now, last := c.identity.current(), catalog.LogIndex(c.raft.LastIndex())
+	now, last, term := c.identity.current(), catalog.LogIndex(c.raft.LastIndex()), c.raft.CurrentTerm()
 	return NodeState{
-		ID: now.ID, ClusterID: now.told(), Empty: last == 0 && c.raft.CurrentTerm() == 0,
+		ID: now.ID, ClusterID: now.told(), Empty: last == 0 && term == 0, Term: term,
 		Applied: c.catalog.Snapshot().Index(), Last: last,
 	}
 }
@@ -98,21 +98,30 @@ func (c *Cluster) applied(ctx context.Context, index catalog.LogIndex) (*catalog
 	if have := c.raft.AppliedIndex(); have < uint64(index) {
 		return nil, errdef.New(errdef.NotReady, "entry %d of %d is applied", have, index)
 	}
-	for at := uint64(index); at > uint64(c.catalog.Snapshot().Index()); at-- {
+	last, err := c.lastCommand(index)
+	if err != nil {
+		return nil, err
+	}
+	return c.catalog.Wait(ctx, last)
+}
+
+// lastCommand returns the catalog index of a node that has applied all entries up to index: only commands and
+// configurations reach the state machine.
+func (c *Cluster) lastCommand(index catalog.LogIndex) (catalog.LogIndex, error) {
+	for at := index; at > c.catalog.Snapshot().Index(); at-- {
 		var entry raft.Log
-		err := c.storage.logs.GetLog(at, &entry)
+		err := c.storage.logs.GetLog(uint64(at), &entry)
 		if errors.Is(err, raft.ErrLogNotFound) {
 			break // cut off after a snapshot: the catalog was restored from there, or had it applied before
 		}
 		if err != nil {
-			return nil, errdef.Wrap(errdef.StorageFailed, err, "entry %d cannot be read", at)
+			return 0, errdef.Wrap(errdef.StorageFailed, err, "entry %d cannot be read", at)
 		}
-		// Only these reach the state machine and move the index of the catalog.
 		if entry.Type == raft.LogCommand || entry.Type == raft.LogConfiguration {
-			return c.catalog.Wait(ctx, catalog.LogIndex(at))
+			return at, nil
 		}
 	}
-	return c.catalog.Snapshot(), nil
+	return c.catalog.Snapshot().Index(), nil
 }
 
 // settle waits for a future of Raft, which by itself might never end when Raft shuts down.

@@ -92,7 +92,7 @@ func parsePromise(message *peerv1.PromiseRequest) cluster.Promise {
 func stateMessage(state cluster.NodeState) *peerv1.GetStateResponse {
 	return &peerv1.GetStateResponse{
 		Id: string(state.ID), ClusterId: state.ClusterID, Empty: state.Empty,
-		AppliedIndex: uint64(state.Applied), LastIndex: uint64(state.Last),
+		AppliedIndex: uint64(state.Applied), LastIndex: uint64(state.Last), Term: state.Term,
 	}
 }
 
@@ -100,5 +100,6 @@ func parseState(message *peerv1.GetStateResponse) cluster.NodeState {
 	return cluster.NodeState{
 		ID: catalog.NodeID(message.GetId()), ClusterID: message.GetClusterId(), Empty: message.GetEmpty(),
 		Applied: catalog.LogIndex(message.GetAppliedIndex()), Last: catalog.LogIndex(message.GetLastIndex()),
+		Term: message.GetTerm(),
 	}
 }

@@ -17,13 +17,15 @@ import (
 	"github.com/ocistern/ocistern/internal/registry"
 )
 
-// Cluster is what peers ask of this node's place in the cluster. Package cluster implements it.
+// Cluster is what peers ask of this node's place in the cluster. Package cluster implements it. Six methods, since each is
+// one call of the peer protocol.
 type Cluster interface {
 	ClusterID() string
 	ApplyLocal(ctx context.Context, command []byte) (catalog.LogIndex, error)
 	Promise(ctx context.Context, promise cluster.Promise) error
 	Release(ctx context.Context, promise cluster.Promise) error
 	State() cluster.NodeState
+	ReadIndexLocal(ctx context.Context) (catalog.LogIndex, error)
 }
 
 // Filler fills what this node owns. Package fill implements it.
@@ -140,4 +142,12 @@ func (s *peerService) Release(ctx context.Context, request *peerv1.ReleaseReques
 // GetState implements the peer service.
 func (s *peerService) GetState(context.Context, *peerv1.GetStateRequest) (*peerv1.GetStateResponse, error) {
 	return stateMessage(s.cluster.State()), nil
+}
+
+// ReadIndex implements the peer service.
+func (s *peerService) ReadIndex(
+	ctx context.Context, _ *peerv1.ReadIndexRequest,
+) (*peerv1.ReadIndexResponse, error) {
+	index, err := s.cluster.ReadIndexLocal(ctx)
+	return &peerv1.ReadIndexResponse{Index: uint64(index)}, err
 }

@@ -54,8 +54,10 @@ func (n *node) Release(_ context.Context, promise cluster.Promise) error {
 }
 
 func (n *node) State() cluster.NodeState {
-	return cluster.NodeState{ID: "b", ClusterID: n.id, Empty: true, Applied: 7, Last: 9}
+	return cluster.NodeState{ID: "b", ClusterID: n.id, Empty: true, Term: 3, Applied: 7, Last: 9}
 }
+
+func (n *node) ReadIndexLocal(context.Context) (catalog.LogIndex, error) { return 11, n.err }
 
 func (n *node) Refresh(_ context.Context, key fill.Key, seen catalog.LogIndex) (catalog.LogIndex, error) {
 	n.refreshed = key
@@ -97,6 +99,9 @@ func TestPeerCallsCross(t *testing.T) {
 	big := make([]byte, 8<<20)
 	if index, err := c.Apply(ctx, address, big); err != nil || int(index) != len(big) {
 		t.Errorf("apply: %d, %v", index, err)
+	}
+	if index, err := c.ReadIndex(ctx, address); err != nil || index != 11 {
+		t.Errorf("read index: %d, %v", index, err)
 	}
 	promise := cluster.Promise{
 		ClusterID: "one", Proposer: "a",

@@ -781,6 +781,7 @@ type GetStateResponse struct {
 	Empty         bool   `protobuf:"varint,3,opt,name=empty,proto3" json:"empty,omitempty"`
 	AppliedIndex  uint64 `protobuf:"varint,4,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	LastIndex     uint64 `protobuf:"varint,5,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	Term          uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -850,6 +851,94 @@ func (x *GetStateResponse) GetLastIndex() uint64 {
 	return 0
 }
 
+func (x *GetStateResponse) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+type ReadIndexRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadIndexRequest) Reset() {
+	*x = ReadIndexRequest{}
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadIndexRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadIndexRequest) ProtoMessage() {}
+
+func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadIndexRequest.ProtoReflect.Descriptor instead.
+func (*ReadIndexRequest) Descriptor() ([]byte, []int) {
+	return file_ocistern_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+}
+
+type ReadIndexResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A catalog index: whoever has applied it has seen every write acknowledged before the request.
+	Index         uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadIndexResponse) Reset() {
+	*x = ReadIndexResponse{}
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadIndexResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadIndexResponse) ProtoMessage() {}
+
+func (x *ReadIndexResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadIndexResponse.ProtoReflect.Descriptor instead.
+func (*ReadIndexResponse) Descriptor() ([]byte, []int) {
+	return file_ocistern_peer_v1_peer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ReadIndexResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type FetchContentResponse_Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MediaType     string                 `protobuf:"bytes,1,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
@@ -860,7 +949,7 @@ type FetchContentResponse_Header struct {
 
 func (x *FetchContentResponse_Header) Reset() {
 	*x = FetchContentResponse_Header{}
-	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +961,7 @@ func (x *FetchContentResponse_Header) String() string {
 func (*FetchContentResponse_Header) ProtoMessage() {}
 
 func (x *FetchContentResponse_Header) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1044,7 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1a\n" +
 	"\bproposer\x18\x02 \x01(\tR\bproposer\"\x11\n" +
 	"\x0fReleaseResponse\"\x11\n" +
-	"\x0fGetStateRequest\"\x9b\x01\n" +
+	"\x0fGetStateRequest\"\xaf\x01\n" +
 	"\x10GetStateResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -963,7 +1052,11 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\x05empty\x18\x03 \x01(\bR\x05empty\x12#\n" +
 	"\rapplied_index\x18\x04 \x01(\x04R\fappliedIndex\x12\x1d\n" +
 	"\n" +
-	"last_index\x18\x05 \x01(\x04R\tlastIndex*]\n" +
+	"last_index\x18\x05 \x01(\x04R\tlastIndex\x12\x12\n" +
+	"\x04term\x18\x06 \x01(\x04R\x04term\"\x12\n" +
+	"\x10ReadIndexRequest\")\n" +
+	"\x11ReadIndexResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index*]\n" +
 	"\vRefreshKind\x12\x1c\n" +
 	"\x18REFRESH_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10REFRESH_KIND_TAG\x10\x01\x12\x1a\n" +
@@ -971,14 +1064,15 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\vContentKind\x12\x1c\n" +
 	"\x18CONTENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CONTENT_KIND_MANIFEST\x10\x01\x12\x15\n" +
-	"\x11CONTENT_KIND_BLOB\x10\x022\xfb\x03\n" +
+	"\x11CONTENT_KIND_BLOB\x10\x022\xd1\x04\n" +
 	"\vPeerService\x12H\n" +
 	"\x05Apply\x12\x1e.ocistern.peer.v1.ApplyRequest\x1a\x1f.ocistern.peer.v1.ApplyResponse\x12N\n" +
 	"\aRefresh\x12 .ocistern.peer.v1.RefreshRequest\x1a!.ocistern.peer.v1.RefreshResponse\x12_\n" +
 	"\fFetchContent\x12%.ocistern.peer.v1.FetchContentRequest\x1a&.ocistern.peer.v1.FetchContentResponse0\x01\x12N\n" +
 	"\aPromise\x12 .ocistern.peer.v1.PromiseRequest\x1a!.ocistern.peer.v1.PromiseResponse\x12N\n" +
 	"\aRelease\x12 .ocistern.peer.v1.ReleaseRequest\x1a!.ocistern.peer.v1.ReleaseResponse\x12Q\n" +
-	"\bGetState\x12!.ocistern.peer.v1.GetStateRequest\x1a\".ocistern.peer.v1.GetStateResponseBEZCgithub.com/ocistern/ocistern/internal/proto/ocistern/peer/v1;peerv1b\x06proto3"
+	"\bGetState\x12!.ocistern.peer.v1.GetStateRequest\x1a\".ocistern.peer.v1.GetStateResponse\x12T\n" +
+	"\tReadIndex\x12\".ocistern.peer.v1.ReadIndexRequest\x1a#.ocistern.peer.v1.ReadIndexResponseBEZCgithub.com/ocistern/ocistern/internal/proto/ocistern/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_ocistern_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -993,7 +1087,7 @@ func file_ocistern_peer_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_ocistern_peer_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_ocistern_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_ocistern_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_ocistern_peer_v1_peer_proto_goTypes = []any{
 	(RefreshKind)(0),                    // 0: ocistern.peer.v1.RefreshKind
 	(ContentKind)(0),                    // 1: ocistern.peer.v1.ContentKind
@@ -1010,12 +1104,14 @@ var file_ocistern_peer_v1_peer_proto_goTypes = []any{
 	(*ReleaseResponse)(nil),             // 12: ocistern.peer.v1.ReleaseResponse
 	(*GetStateRequest)(nil),             // 13: ocistern.peer.v1.GetStateRequest
 	(*GetStateResponse)(nil),            // 14: ocistern.peer.v1.GetStateResponse
-	(*FetchContentResponse_Header)(nil), // 15: ocistern.peer.v1.FetchContentResponse.Header
+	(*ReadIndexRequest)(nil),            // 15: ocistern.peer.v1.ReadIndexRequest
+	(*ReadIndexResponse)(nil),           // 16: ocistern.peer.v1.ReadIndexResponse
+	(*FetchContentResponse_Header)(nil), // 17: ocistern.peer.v1.FetchContentResponse.Header
 }
 var file_ocistern_peer_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: ocistern.peer.v1.RefreshRequest.kind:type_name -> ocistern.peer.v1.RefreshKind
 	1,  // 1: ocistern.peer.v1.FetchContentRequest.kind:type_name -> ocistern.peer.v1.ContentKind
-	15, // 2: ocistern.peer.v1.FetchContentResponse.header:type_name -> ocistern.peer.v1.FetchContentResponse.Header
+	17, // 2: ocistern.peer.v1.FetchContentResponse.header:type_name -> ocistern.peer.v1.FetchContentResponse.Header
 	9,  // 3: ocistern.peer.v1.PromiseRequest.candidates:type_name -> ocistern.peer.v1.Candidate
 	2,  // 4: ocistern.peer.v1.PeerService.Apply:input_type -> ocistern.peer.v1.ApplyRequest
 	4,  // 5: ocistern.peer.v1.PeerService.Refresh:input_type -> ocistern.peer.v1.RefreshRequest
@@ -1023,14 +1119,16 @@ var file_ocistern_peer_v1_peer_proto_depIdxs = []int32{
 	8,  // 7: ocistern.peer.v1.PeerService.Promise:input_type -> ocistern.peer.v1.PromiseRequest
 	11, // 8: ocistern.peer.v1.PeerService.Release:input_type -> ocistern.peer.v1.ReleaseRequest
 	13, // 9: ocistern.peer.v1.PeerService.GetState:input_type -> ocistern.peer.v1.GetStateRequest
-	3,  // 10: ocistern.peer.v1.PeerService.Apply:output_type -> ocistern.peer.v1.ApplyResponse
-	5,  // 11: ocistern.peer.v1.PeerService.Refresh:output_type -> ocistern.peer.v1.RefreshResponse
-	7,  // 12: ocistern.peer.v1.PeerService.FetchContent:output_type -> ocistern.peer.v1.FetchContentResponse
-	10, // 13: ocistern.peer.v1.PeerService.Promise:output_type -> ocistern.peer.v1.PromiseResponse
-	12, // 14: ocistern.peer.v1.PeerService.Release:output_type -> ocistern.peer.v1.ReleaseResponse
-	14, // 15: ocistern.peer.v1.PeerService.GetState:output_type -> ocistern.peer.v1.GetStateResponse
-	10, // [10:16] is the sub-list for method output_type
-	4,  // [4:10] is the sub-list for method input_type
+	15, // 10: ocistern.peer.v1.PeerService.ReadIndex:input_type -> ocistern.peer.v1.ReadIndexRequest
+	3,  // 11: ocistern.peer.v1.PeerService.Apply:output_type -> ocistern.peer.v1.ApplyResponse
+	5,  // 12: ocistern.peer.v1.PeerService.Refresh:output_type -> ocistern.peer.v1.RefreshResponse
+	7,  // 13: ocistern.peer.v1.PeerService.FetchContent:output_type -> ocistern.peer.v1.FetchContentResponse
+	10, // 14: ocistern.peer.v1.PeerService.Promise:output_type -> ocistern.peer.v1.PromiseResponse
+	12, // 15: ocistern.peer.v1.PeerService.Release:output_type -> ocistern.peer.v1.ReleaseResponse
+	14, // 16: ocistern.peer.v1.PeerService.GetState:output_type -> ocistern.peer.v1.GetStateResponse
+	16, // 17: ocistern.peer.v1.PeerService.ReadIndex:output_type -> ocistern.peer.v1.ReadIndexResponse
+	11, // [11:18] is the sub-list for method output_type
+	4,  // [4:11] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -1051,7 +1149,7 @@ func file_ocistern_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ocistern_peer_v1_peer_proto_rawDesc), len(file_ocistern_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ const (
 	PeerService_Promise_FullMethodName      = "/ocistern.peer.v1.PeerService/Promise"
 	PeerService_Release_FullMethodName      = "/ocistern.peer.v1.PeerService/Release"
 	PeerService_GetState_FullMethodName     = "/ocistern.peer.v1.PeerService/GetState"
+	PeerService_ReadIndex_FullMethodName    = "/ocistern.peer.v1.PeerService/ReadIndex"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -44,8 +45,10 @@ type PeerServiceClient interface {
 	Promise(ctx context.Context, in *PromiseRequest, opts ...grpc.CallOption) (*PromiseResponse, error)
 	// Release gives a promise back when the proposer has not bootstrapped.
 	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
-	// GetState tells how far this node has come.
+	// GetState tells how far this node has come, and its term: the leader counts terms to know that it still leads.
 	GetState(ctx context.Context, in *GetStateRequest, opts ...grpc.CallOption) (*GetStateResponse, error)
+	// ReadIndex asks the leader, which this node must be, for an index at which a linearizable read may be answered.
+	ReadIndex(ctx context.Context, in *ReadIndexRequest, opts ...grpc.CallOption) (*ReadIndexResponse, error)
 }
 
 type peerServiceClient struct {
@@ -125,6 +128,16 @@ func (c *peerServiceClient) GetState(ctx context.Context, in *GetStateRequest, o
 	return out, nil
 }
 
+func (c *peerServiceClient) ReadIndex(ctx context.Context, in *ReadIndexRequest, opts ...grpc.CallOption) (*ReadIndexResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadIndexResponse)
+	err := c.cc.Invoke(ctx, PeerService_ReadIndex_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -139,8 +152,10 @@ type PeerServiceServer interface {
 	Promise(context.Context, *PromiseRequest) (*PromiseResponse, error)
 	// Release gives a promise back when the proposer has not bootstrapped.
 	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
-	// GetState tells how far this node has come.
+	// GetState tells how far this node has come, and its term: the leader counts terms to know that it still leads.
 	GetState(context.Context, *GetStateRequest) (*GetStateResponse, error)
+	// ReadIndex asks the leader, which this node must be, for an index at which a linearizable read may be answered.
+	ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -168,6 +183,9 @@ func (UnimplementedPeerServiceServer) Release(context.Context, *ReleaseRequest) 
 }
 func (UnimplementedPeerServiceServer) GetState(context.Context, *GetStateRequest) (*GetStateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetState not implemented")
+}
+func (UnimplementedPeerServiceServer) ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadIndex not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -291,6 +309,24 @@ func _PeerService_GetState_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_ReadIndex_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadIndexRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).ReadIndex(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_ReadIndex_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).ReadIndex(ctx, req.(*ReadIndexRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -317,6 +353,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetState",
 			Handler:    _PeerService_GetState_Handler,
+		},
+		{
+			MethodName: "ReadIndex",
+			Handler:    _PeerService_ReadIndex_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,141 @@
+package cluster
+
+import (
+	"context"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// ReadIndex returns a catalog index for a linearizable read, from any node: a catalog that has reached it has seen every
+// write acknowledged before the call. Wait on this node's catalog for it, then read there. DESIGN.md has the argument.
+//
+// It fails with NO_QUORUM when no leader could prove within Timings.Patience that it leads, and with DEADLINE or
+// CANCELED when ctx ends first. Nothing is written; it may be repeated at will.
+func (c *Cluster) ReadIndex(ctx context.Context) (catalog.LogIndex, error) {
+	return c.untilLed(ctx, func() (catalog.LogIndex, error) {
+		leader, peer, err := c.leaderPeer()
+		switch {
+		case err != nil:
+			return 0, err
+		case leader == c.Self():
+			return c.ReadIndexLocal(ctx)
+		default:
+			return c.peers.ReadIndex(ctx, peer)
+		}
+	})
+}
+
+// ReadIndexLocal is ReadIndex on the leader, and fails with reason NOT_LEADER elsewhere. Callers share rounds: one is under
+// way, and all who come meanwhile wait for the next one.
+func (c *Cluster) ReadIndexLocal(ctx context.Context) (catalog.LogIndex, error) {
+	if c.raft.State() != raft.Leader {
+		return 0, errdef.New(errdef.NotLeader, "node %s does not lead", c.Self())
+	}
+	round := c.reads.join()
+	select {
+	case <-round.done:
+		return round.index, round.err
+	case <-ctx.Done():
+		return 0, errdef.Wrap(errdef.ReasonOf(ctx.Err()), ctx.Err(), "no voter has confirmed the leader yet")
+	case <-c.lifetime.Done():
+		return 0, errdef.New(errdef.NotLeader, "node %s is shutting down", c.Self())
+	}
+}
+
+// prove is one round: it takes the commit index, and only then asks the voters whether their term is still this one.
+func (c *Cluster) prove() (catalog.LogIndex, error) {
+	ctx, cancel := c.callContext()
+	defer cancel()
+	term := c.raft.CurrentTerm()
+	commit, err := c.committed(ctx, term)
+	if err != nil {
+		return 0, err
+	}
+	// Terms only grow: who leads in the same term afterwards has led in it all along.
+	if c.raft.State() != raft.Leader || c.raft.CurrentTerm() != term {
+		return 0, errdef.New(errdef.NotLeader, "node %s does not lead any more", c.Self())
+	}
+	if err := c.confirmTerm(ctx, term); err != nil {
+		return 0, err
+	}
+	return c.lastCommand(commit)
+}
+
+// committed returns the commit index of the leader of term, once an entry of that term is committed. Before, a leader
+// does not know how far its predecessor has committed (Raft, section 8).
+func (c *Cluster) committed(ctx context.Context, term uint64) (catalog.LogIndex, error) {
+	commit := c.raft.CommitIndex()
+	var entry raft.Log
+	if err := c.storage.logs.GetLog(commit, &entry); err == nil && entry.Term == term {
+		return catalog.LogIndex(commit), nil
+	}
+	// Not committed yet, or cut off after a snapshot, or unreadable: an entry of our own tells.
+	if err := c.settle(ctx, c.raft.Barrier(c.config.Timings.Call)); err != nil {
+		return 0, errdef.Wrap(errdef.NotLeader, err, "node %s cannot commit", c.Self())
+	}
+	return catalog.LogIndex(c.raft.CommitIndex()), nil
+}
+
+// confirmTerm returns nil when a majority of the voters, this node among them, have seen no later term. Each answer
+// belongs to a question that was asked after confirmTerm began, and nonvoters are not asked.
+func (c *Cluster) confirmTerm(ctx context.Context, term uint64) error {
+	ctx, cancel := context.WithCancel(ctx) // the slow ones need not answer
+	defer cancel()
+	answers := make(chan error)
+	voters, confirmed, asked := 0, 0, 0
+	for _, server := range c.servers() {
+		id := catalog.NodeID(server.ID)
+		switch {
+		case server.Suffrage != raft.Voter:
+			continue
+		case id == c.Self():
+			confirmed++
+		default:
+			asked++
+			go func() {
+				select {
+				case answers <- c.askTerm(ctx, id, term):
+				case <-ctx.Done():
+				}
+			}()
+		}
+		voters++
+	}
+	var refusal error
+	for ; confirmed <= voters/2 && asked > 0; asked-- {
+		select {
+		case err := <-answers:
+			if err == nil {
+				confirmed++
+			} else {
+				refusal = err
+			}
+		case <-ctx.Done():
+			refusal, asked = ctx.Err(), 1
+		}
+	}
+	if confirmed > voters/2 {
+		return nil
+	}
+	return errdef.Wrap(errdef.NotLeader, refusal, "%d of %d voters confirm that node %s leads", confirmed, voters, c.Self())
+}
+
+func (c *Cluster) askTerm(ctx context.Context, voter catalog.NodeID, term uint64) error {
+	s, ok := c.gossip.sighting(voter)
+	if !ok {
+		return errdef.New(errdef.Unavailable, "node %s has not been heard of", voter)
+	}
+	state, err := c.peers.State(ctx, s.Peer)
+	switch {
+	case err != nil:
+		return err
+	case state.ID != voter: // its disk, and with it its votes, are gone
+		return errdef.New(errdef.ClusterMismatch, "at %s answers node %s instead of %s", s.Peer, state.ID, voter)
+	case state.Term != term:
+		return errdef.New(errdef.NotLeader, "node %s is in term %d, not %d", voter, state.Term, term)
+	}
+	return nil
+}
