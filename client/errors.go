@@ -50,6 +50,7 @@ var (
 	ErrUnavailable     = errdef.ErrUnavailable
 	ErrNoQuorum        = errdef.ErrNoQuorum
 	ErrNotReady        = errdef.ErrNotReady
+	ErrStale           = errdef.ErrStale
 	ErrDegraded        = errdef.ErrDegraded        // only from Status.Health and HealthAll
 	ErrClusterMismatch = errdef.ErrClusterMismatch // only from HealthAll
 	ErrOverloaded      = errdef.ErrOverloaded
@@ -70,8 +71,8 @@ func elsewhere(err error) bool {
 		return true
 	}
 	switch errdef.ReasonOf(err) {
-	case errdef.Unavailable, errdef.NotReady, errdef.NoQuorum, errdef.NotLeader, errdef.OutcomeUnknown, errdef.Overloaded,
-		errdef.ContentCorrupt, errdef.Internal:
+	case errdef.Unavailable, errdef.NotReady, errdef.Stale, errdef.NoQuorum, errdef.NotLeader, errdef.OutcomeUnknown,
+		errdef.Overloaded, errdef.ContentCorrupt, errdef.Internal:
 		return true
 	case errdef.Deadline, errdef.Canceled: // the node's or the attempt's: the caller's own are seen before
 		return true

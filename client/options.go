@@ -6,8 +6,10 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/ocistern/ocistern/internal/errdef"
+	registryv1 "github.com/ocistern/ocistern/internal/proto/ocistern/registry/v1"
 	"github.com/ocistern/ocistern/internal/reference"
 )
 
@@ -20,6 +22,8 @@ type options struct {
 	attemptTimeout time.Duration
 	credentials    credentials.TransportCredentials
 	logger         *slog.Logger
+	level          registryv1.ReadLevel
+	maxAge         *durationpb.Duration
 }
 
 func defaultOptions() options {
@@ -28,6 +32,25 @@ func defaultOptions() options {
 		attemptTimeout: 10 * time.Second,
 		credentials:    insecure.NewCredentials(),
 		logger:         slog.New(slog.DiscardHandler),
+	}
+}
+
+// WithLinearizableReads makes every answer see all writes that anybody was told of before the call, at the price of a
+// round trip to a majority of the voters. Without a quorum calls fail with ErrNoQuorum. By default a client never goes
+// back in time, and may not yet see what another client has just written.
+func WithLinearizableReads() Option {
+	return func(o *options) error {
+		o.level, o.maxAge = registryv1.ReadLevel_READ_LEVEL_LINEARIZABLE, nil
+		return nil
+	}
+}
+
+// WithBoundedReads accepts an answer from any node that has heard from the leader within age. Other nodes are passed over;
+// when none is left, calls fail with ErrStale.
+func WithBoundedReads(age time.Duration) Option {
+	return func(o *options) error {
+		o.level, o.maxAge = registryv1.ReadLevel_READ_LEVEL_BOUNDED, durationpb.New(age)
+		return positive("age", age)
 	}
 }
 

@@ -134,7 +134,7 @@ func errReadOnly(verb string) error {
 func (r *Repository) target(tagOrDigest string) *registryv1.Target {
 	return &registryv1.Target{
 		Tenant: string(r.client.options.tenant), Repository: string(r.name), Reference: tagOrDigest,
-		MinIndex: r.client.session.seen(),
+		MinIndex: r.client.session.seen(), Level: r.client.options.level, MaxAge: r.client.options.maxAge,
 	}
 }
 

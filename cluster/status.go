@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"errors"
+	"math"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -25,6 +27,19 @@ func (c *Cluster) Status() Status {
 		Term: c.raft.CurrentTerm(), Leader: catalog.NodeID(leader), CommitIndex: catalog.LogIndex(c.raft.CommitIndex()),
 		AppliedIndex: catalog.LogIndex(c.raft.AppliedIndex()), LastIndex: catalog.LogIndex(c.raft.LastIndex()),
 	}
+}
+
+// ContactAge returns how long ago this node last heard from a leader; very long when it never did. A leader hears from
+// itself, and may be wrong about that for as long as its lease.
+func (c *Cluster) ContactAge() time.Duration {
+	if c.raft.State() == raft.Leader {
+		return c.config.Timings.Lease
+	}
+	last := c.raft.LastContact()
+	if last.IsZero() {
+		return math.MaxInt64
+	}
+	return time.Since(last)
 }
 
 // State tells other nodes how far this one has come.

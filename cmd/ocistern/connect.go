@@ -26,6 +26,8 @@ type connection struct {
 	tenant    string
 	timeout   time.Duration
 	verbose   bool
+	level     string
+	maxAge    time.Duration
 }
 
 func (c *connection) register(command *cobra.Command) {
@@ -35,6 +37,15 @@ func (c *connection) register(command *cobra.Command) {
 	flags.StringVar(&c.tenant, "tenant", "", "tenant whose content is read")
 	flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "time for each request, all nodes tried included")
 	flags.BoolVarP(&c.verbose, "verbose", "v", false, "say on standard error which nodes failed and why")
+}
+
+// registerReads registers the flags of the commands that read content, too.
+func (c *connection) registerReads(command *cobra.Command) {
+	c.register(command)
+	flags := command.Flags()
+	flags.StringVar(&c.level, "read", "session", "how current the answer must be: session, linearizable or bounded")
+	flags.DurationVar(&c.maxAge, "max-age", 5*time.Second,
+		"for --read bounded: how long ago the node may have\nheard from the leader")
 }
 
 // origin is where endpoints come from, and what to do when none of them answers.
@@ -84,6 +95,16 @@ func (c *connection) with(command *cobra.Command, do func(*client.Client) error,
 			WithRemedy("for example --timeout 30s")
 	}
 	options := append(more, client.WithTimeout(c.timeout))
+	switch c.level {
+	case "", "session":
+	case "linearizable":
+		options = append(options, client.WithLinearizableReads())
+	case "bounded":
+		options = append(options, client.WithBoundedReads(c.maxAge))
+	default:
+		return errdef.New(errdef.UsageInvalid, "--read %q is no level", c.level).
+			WithRemedy("session, linearizable or bounded")
+	}
 	if c.tenant != "" {
 		options = append(options, client.WithTenant(c.tenant))
 	}

@@ -38,7 +38,7 @@ func newPrefetchCommand() *cobra.Command {
 			})
 		},
 	}
-	to.register(command)
+	to.registerReads(command)
 	output.register(command.Flags())
 	return command
 }

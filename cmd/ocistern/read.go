@@ -36,7 +36,7 @@ func newResolveCommand() *cobra.Command {
 			})
 		},
 	}
-	to.register(command)
+	to.registerReads(command)
 	output.register(command.Flags())
 	return command
 }
@@ -105,7 +105,7 @@ func newReferrersCommand() *cobra.Command {
 			})
 		},
 	}
-	to.register(command)
+	to.registerReads(command)
 	output.register(command.Flags())
 	command.Flags().StringVar(&artifactType, "artifact-type", "", "list only this type")
 	return command

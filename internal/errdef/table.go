@@ -42,6 +42,7 @@ const (
 	OutcomeUnknown  Reason = "OUTCOME_UNKNOWN"
 	Overloaded      Reason = "OVERLOADED"
 	NotReady        Reason = "NOT_READY"
+	Stale           Reason = "STALE"
 	Degraded        Reason = "DEGRADED"
 	Unavailable     Reason = "UNAVAILABLE"
 	ClusterMismatch Reason = "CLUSTER_MISMATCH"
@@ -89,6 +90,7 @@ var (
 	ErrNotLeader            = errors.New("not the leader")
 	ErrOutcomeUnknown       = errors.New("outcome unknown")
 	ErrOverloaded           = errors.New("overloaded")
+	ErrStale                = errors.New("too old")
 	ErrNotReady             = errors.New("node is not ready")
 	ErrDegraded             = errors.New("cluster is degraded")
 	ErrUnavailable          = errors.New("no node could be reached")
@@ -158,6 +160,7 @@ func table() []row {
 		{NotLeader, ErrNotLeader, codes.FailedPrecondition, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
 		{OutcomeUnknown, ErrOutcomeUnknown, codes.Unknown, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
 		{Overloaded, ErrOverloaded, codes.ResourceExhausted, "TOOMANYREQUESTS", http.StatusTooManyRequests, exitUnavailable},
+		{Stale, ErrStale, codes.Unavailable, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
 		{NotReady, ErrNotReady, codes.Unavailable, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
 		{Degraded, ErrDegraded, codes.FailedPrecondition, "UNSUPPORTED", http.StatusServiceUnavailable, exitDegraded},
 		{Unavailable, ErrUnavailable, codes.Unavailable, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},

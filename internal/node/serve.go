@@ -51,8 +51,8 @@ func (n *Node) servePeers() error {
 // serveCallers starts the two protocols over the one set of use cases.
 func (n *Node) serveCallers() error {
 	cache := registry.Observed(registry.New(registry.Config{
-		Catalog: n.catalog, Store: n.store, Fill: n.router, Node: n.config.Name, Ready: n.caughtUp, Clock: time.Now,
-		ManifestBytes: n.config.Limits.ManifestBytes,
+		Catalog: n.catalog, Store: n.store, Fill: n.router, Consensus: n.cluster.Load(), Node: n.config.Name,
+		Ready: n.caughtUp, Clock: time.Now, ManifestBytes: n.config.Limits.ManifestBytes,
 	}), n.metrics.observe)
 
 	calls := rpc.NewRegistryServer(rpc.RegistryConfig{

@@ -31,11 +31,21 @@ type Fill interface {
 	Fetch(ctx context.Context, key fill.ContentKey, offset int64) (*fill.Stream, error)
 }
 
+// Consensus tells how current this node's catalog is.
+type Consensus interface {
+	// ReadIndex returns the catalog index that a linearizable read must have seen.
+	ReadIndex(ctx context.Context) (catalog.LogIndex, error)
+	// ContactAge returns how long ago this node last heard from a leader.
+	ContactAge() time.Duration
+}
+
 // Config is what a Cache works with. The fields up to Ready are required.
 type Config struct {
 	Catalog *catalog.Catalog
 	Store   Store
 	Fill    Fill
+	// Consensus is asked for LevelLinearizable and LevelBounded only.
+	Consensus Consensus
 	// Node is the name of this node, as answers declare it.
 	Node string
 	// Ready fails with reason NOT_READY until this node may answer. It is asked on every call.
@@ -84,14 +94,32 @@ func (c *Cache) begin(ctx context.Context, principal Principal, target Target) (
 	if err := c.Ready(); err != nil {
 		return view{}, err
 	}
+	index, err := c.reach(ctx, target)
+	if err != nil {
+		return view{}, err
+	}
 	snapshot := c.Catalog.Snapshot()
-	if snapshot.Index() < target.MinIndex {
-		var err error
-		if snapshot, err = c.Catalog.Wait(ctx, target.MinIndex); err != nil {
+	if snapshot.Index() < index {
+		if snapshot, err = c.Catalog.Wait(ctx, index); err != nil {
 			return view{}, err
 		}
 	}
 	return view{Reference: target.Reference, tenant: principal.Tenant, snapshot: snapshot}, nil
+}
+
+// reach returns the index that the catalog must have reached for the level of a call.
+func (c *Cache) reach(ctx context.Context, target Target) (catalog.LogIndex, error) {
+	switch target.Level {
+	case LevelLinearizable:
+		index, err := c.Consensus.ReadIndex(ctx)
+		return max(index, target.MinIndex), err
+	case LevelBounded:
+		if age := c.Consensus.ContactAge(); age > target.MaxAge {
+			return 0, errdef.New(errdef.Stale, "node %s heard from a leader %s ago, %s is allowed",
+				c.Node, age.Round(time.Millisecond), target.MaxAge).WithRemedy("ask another node, or allow more")
+		}
+	}
+	return target.MinIndex, nil
 }
 
 // immutable declares an answer that can never become stale: what a digest names.

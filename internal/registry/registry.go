@@ -41,7 +41,23 @@ type Target struct {
 	Reference reference.Reference
 	// MinIndex is the catalog index the answer must have seen; zero for any.
 	MinIndex catalog.LogIndex
+	// Level says how current the catalog must be; MaxAge is for LevelBounded.
+	Level  Level
+	MaxAge time.Duration
 }
+
+// Level is a level of consistency (issue 3).
+type Level uint8
+
+// The levels. They order what one node does before it answers, not the freshness of what an upstream said.
+const (
+	// LevelSession answers from what this node has applied, once that has reached MinIndex.
+	LevelSession Level = iota
+	// LevelLinearizable answers after every write that was acknowledged before the call. It fails with NO_QUORUM.
+	LevelLinearizable
+	// LevelBounded answers when this node has heard from the leader within MaxAge. It fails with STALE.
+	LevelBounded
+)
 
 // Provenance declares where an answer comes from and how old it is (guarantee G6).
 type Provenance struct {

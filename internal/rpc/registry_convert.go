@@ -40,7 +40,17 @@ func parseDigestTarget(message *registryv1.Target) (registry.Principal, registry
 // parseRepositoryTarget reads a target that names a repository; its reference is not looked at.
 func parseRepositoryTarget(message *registryv1.Target) (registry.Principal, registry.Target, error) {
 	principal := registry.Principal{Name: anonymous, Tenant: reference.DefaultTenant}
-	target := registry.Target{MinIndex: catalog.LogIndex(message.GetMinIndex())}
+	target := registry.Target{MinIndex: catalog.LogIndex(message.GetMinIndex()), MaxAge: message.GetMaxAge().AsDuration()}
+	switch level := message.GetLevel(); level {
+	case registryv1.ReadLevel_READ_LEVEL_UNSPECIFIED, registryv1.ReadLevel_READ_LEVEL_SESSION:
+	case registryv1.ReadLevel_READ_LEVEL_LINEARIZABLE:
+		target.Level = registry.LevelLinearizable
+	case registryv1.ReadLevel_READ_LEVEL_BOUNDED:
+		target.Level = registry.LevelBounded
+	default: // to answer at a lower level than asked for would be a lie
+		return principal, target, errdef.New(errdef.Unsupported, "read level %d is not known here", level).
+			WithRemedy("update the nodes before their clients")
+	}
 	if message.GetTenant() != "" {
 		tenant, err := reference.ParseTenant(message.GetTenant())
 		if err != nil {

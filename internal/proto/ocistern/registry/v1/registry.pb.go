@@ -11,6 +11,7 @@ package registryv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -23,6 +24,63 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// ReadLevel says how current the catalog that answers must be.
+type ReadLevel int32
+
+const (
+	// As READ_LEVEL_SESSION.
+	ReadLevel_READ_LEVEL_UNSPECIFIED ReadLevel = 0
+	// Not older than min_index: never back in time for one client, which sees its own writes.
+	ReadLevel_READ_LEVEL_SESSION ReadLevel = 1
+	// Has seen every write that was acknowledged, to anybody, before the call.
+	ReadLevel_READ_LEVEL_LINEARIZABLE ReadLevel = 2
+	// Any node that has heard from the leader within max_age; else the reason is STALE.
+	ReadLevel_READ_LEVEL_BOUNDED ReadLevel = 3
+)
+
+// Enum value maps for ReadLevel.
+var (
+	ReadLevel_name = map[int32]string{
+		0: "READ_LEVEL_UNSPECIFIED",
+		1: "READ_LEVEL_SESSION",
+		2: "READ_LEVEL_LINEARIZABLE",
+		3: "READ_LEVEL_BOUNDED",
+	}
+	ReadLevel_value = map[string]int32{
+		"READ_LEVEL_UNSPECIFIED":  0,
+		"READ_LEVEL_SESSION":      1,
+		"READ_LEVEL_LINEARIZABLE": 2,
+		"READ_LEVEL_BOUNDED":      3,
+	}
+)
+
+func (x ReadLevel) Enum() *ReadLevel {
+	p := new(ReadLevel)
+	*p = x
+	return p
+}
+
+func (x ReadLevel) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReadLevel) Descriptor() protoreflect.EnumDescriptor {
+	return file_ocistern_registry_v1_registry_proto_enumTypes[0].Descriptor()
+}
+
+func (ReadLevel) Type() protoreflect.EnumType {
+	return &file_ocistern_registry_v1_registry_proto_enumTypes[0]
+}
+
+func (x ReadLevel) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReadLevel.Descriptor instead.
+func (ReadLevel) EnumDescriptor() ([]byte, []int) {
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{0}
+}
 
 type Source int32
 
@@ -59,11 +117,11 @@ func (x Source) String() string {
 }
 
 func (Source) Descriptor() protoreflect.EnumDescriptor {
-	return file_ocistern_registry_v1_registry_proto_enumTypes[0].Descriptor()
+	return file_ocistern_registry_v1_registry_proto_enumTypes[1].Descriptor()
 }
 
 func (Source) Type() protoreflect.EnumType {
-	return &file_ocistern_registry_v1_registry_proto_enumTypes[0]
+	return &file_ocistern_registry_v1_registry_proto_enumTypes[1]
 }
 
 func (x Source) Number() protoreflect.EnumNumber {
@@ -72,7 +130,7 @@ func (x Source) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Source.Descriptor instead.
 func (Source) EnumDescriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{0}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{1}
 }
 
 type Descriptor struct {
@@ -160,7 +218,11 @@ type Target struct {
 	// A tag or a digest.
 	Reference string `protobuf:"bytes,3,opt,name=reference,proto3" json:"reference,omitempty"`
 	// The answer must not come from a catalog older than this index.
-	MinIndex      uint64 `protobuf:"varint,4,opt,name=min_index,json=minIndex,proto3" json:"min_index,omitempty"`
+	MinIndex uint64 `protobuf:"varint,4,opt,name=min_index,json=minIndex,proto3" json:"min_index,omitempty"`
+	// How current the catalog must be.
+	Level ReadLevel `protobuf:"varint,5,opt,name=level,proto3,enum=ocistern.registry.v1.ReadLevel" json:"level,omitempty"`
+	// For READ_LEVEL_BOUNDED.
+	MaxAge        *durationpb.Duration `protobuf:"bytes,6,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -221,6 +283,20 @@ func (x *Target) GetMinIndex() uint64 {
 		return x.MinIndex
 	}
 	return 0
+}
+
+func (x *Target) GetLevel() ReadLevel {
+	if x != nil {
+		return x.Level
+	}
+	return ReadLevel_READ_LEVEL_UNSPECIFIED
+}
+
+func (x *Target) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
 }
 
 // Provenance declares where an answer comes from and how old it is.
@@ -1425,7 +1501,7 @@ var File_ocistern_registry_v1_registry_proto protoreflect.FileDescriptor
 
 const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"\n" +
-	"#ocistern/registry/v1/registry.proto\x12\x14ocistern.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x02\n" +
+	"#ocistern/registry/v1/registry.proto\x12\x14ocistern.registry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x02\n" +
 	"\n" +
 	"Descriptor\x12\x1d\n" +
 	"\n" +
@@ -1436,14 +1512,16 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"\vannotations\x18\x05 \x03(\v21.ocistern.registry.v1.Descriptor.AnnotationsEntryR\vannotations\x1a>\n" +
 	"\x10AnnotationsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"{\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe6\x01\n" +
 	"\x06Target\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x02 \x01(\tR\n" +
 	"repository\x12\x1c\n" +
 	"\treference\x18\x03 \x01(\tR\treference\x12\x1b\n" +
-	"\tmin_index\x18\x04 \x01(\x04R\bminIndex\"\xec\x01\n" +
+	"\tmin_index\x18\x04 \x01(\x04R\bminIndex\x125\n" +
+	"\x05level\x18\x05 \x01(\x0e2\x1f.ocistern.registry.v1.ReadLevelR\x05level\x122\n" +
+	"\amax_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"\xec\x01\n" +
 	"\n" +
 	"Provenance\x12#\n" +
 	"\rcatalog_index\x18\x01 \x01(\x04R\fcatalogIndex\x124\n" +
@@ -1543,7 +1621,12 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"\bUpstream\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x1a\n" +
-	"\brequests\x18\x03 \x01(\x04R\brequests*H\n" +
+	"\brequests\x18\x03 \x01(\x04R\brequests*t\n" +
+	"\tReadLevel\x12\x1a\n" +
+	"\x16READ_LEVEL_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12READ_LEVEL_SESSION\x10\x01\x12\x1b\n" +
+	"\x17READ_LEVEL_LINEARIZABLE\x10\x02\x12\x16\n" +
+	"\x12READ_LEVEL_BOUNDED\x10\x03*H\n" +
 	"\x06Source\x12\x16\n" +
 	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSOURCE_UPSTREAM\x10\x01\x12\x11\n" +
@@ -1568,74 +1651,78 @@ func file_ocistern_registry_v1_registry_proto_rawDescGZIP() []byte {
 	return file_ocistern_registry_v1_registry_proto_rawDescData
 }
 
-var file_ocistern_registry_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_ocistern_registry_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_ocistern_registry_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_ocistern_registry_v1_registry_proto_goTypes = []any{
-	(Source)(0),                      // 0: ocistern.registry.v1.Source
-	(*Descriptor)(nil),               // 1: ocistern.registry.v1.Descriptor
-	(*Target)(nil),                   // 2: ocistern.registry.v1.Target
-	(*Provenance)(nil),               // 3: ocistern.registry.v1.Provenance
-	(*ResolveRequest)(nil),           // 4: ocistern.registry.v1.ResolveRequest
-	(*ResolveResponse)(nil),          // 5: ocistern.registry.v1.ResolveResponse
-	(*FetchManifestRequest)(nil),     // 6: ocistern.registry.v1.FetchManifestRequest
-	(*FetchManifestResponse)(nil),    // 7: ocistern.registry.v1.FetchManifestResponse
-	(*FetchBlobRequest)(nil),         // 8: ocistern.registry.v1.FetchBlobRequest
-	(*FetchBlobResponse)(nil),        // 9: ocistern.registry.v1.FetchBlobResponse
-	(*ListReferrersRequest)(nil),     // 10: ocistern.registry.v1.ListReferrersRequest
-	(*ListReferrersResponse)(nil),    // 11: ocistern.registry.v1.ListReferrersResponse
-	(*ListTagsRequest)(nil),          // 12: ocistern.registry.v1.ListTagsRequest
-	(*ListTagsResponse)(nil),         // 13: ocistern.registry.v1.ListTagsResponse
-	(*GetStatusRequest)(nil),         // 14: ocistern.registry.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 15: ocistern.registry.v1.GetStatusResponse
-	(*Member)(nil),                   // 16: ocistern.registry.v1.Member
-	(*Catalog)(nil),                  // 17: ocistern.registry.v1.Catalog
-	(*Content)(nil),                  // 18: ocistern.registry.v1.Content
-	(*Upstream)(nil),                 // 19: ocistern.registry.v1.Upstream
-	nil,                              // 20: ocistern.registry.v1.Descriptor.AnnotationsEntry
-	(*FetchBlobResponse_Header)(nil), // 21: ocistern.registry.v1.FetchBlobResponse.Header
-	(*timestamppb.Timestamp)(nil),    // 22: google.protobuf.Timestamp
+	(ReadLevel)(0),                   // 0: ocistern.registry.v1.ReadLevel
+	(Source)(0),                      // 1: ocistern.registry.v1.Source
+	(*Descriptor)(nil),               // 2: ocistern.registry.v1.Descriptor
+	(*Target)(nil),                   // 3: ocistern.registry.v1.Target
+	(*Provenance)(nil),               // 4: ocistern.registry.v1.Provenance
+	(*ResolveRequest)(nil),           // 5: ocistern.registry.v1.ResolveRequest
+	(*ResolveResponse)(nil),          // 6: ocistern.registry.v1.ResolveResponse
+	(*FetchManifestRequest)(nil),     // 7: ocistern.registry.v1.FetchManifestRequest
+	(*FetchManifestResponse)(nil),    // 8: ocistern.registry.v1.FetchManifestResponse
+	(*FetchBlobRequest)(nil),         // 9: ocistern.registry.v1.FetchBlobRequest
+	(*FetchBlobResponse)(nil),        // 10: ocistern.registry.v1.FetchBlobResponse
+	(*ListReferrersRequest)(nil),     // 11: ocistern.registry.v1.ListReferrersRequest
+	(*ListReferrersResponse)(nil),    // 12: ocistern.registry.v1.ListReferrersResponse
+	(*ListTagsRequest)(nil),          // 13: ocistern.registry.v1.ListTagsRequest
+	(*ListTagsResponse)(nil),         // 14: ocistern.registry.v1.ListTagsResponse
+	(*GetStatusRequest)(nil),         // 15: ocistern.registry.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 16: ocistern.registry.v1.GetStatusResponse
+	(*Member)(nil),                   // 17: ocistern.registry.v1.Member
+	(*Catalog)(nil),                  // 18: ocistern.registry.v1.Catalog
+	(*Content)(nil),                  // 19: ocistern.registry.v1.Content
+	(*Upstream)(nil),                 // 20: ocistern.registry.v1.Upstream
+	nil,                              // 21: ocistern.registry.v1.Descriptor.AnnotationsEntry
+	(*FetchBlobResponse_Header)(nil), // 22: ocistern.registry.v1.FetchBlobResponse.Header
+	(*durationpb.Duration)(nil),      // 23: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 24: google.protobuf.Timestamp
 }
 var file_ocistern_registry_v1_registry_proto_depIdxs = []int32{
-	20, // 0: ocistern.registry.v1.Descriptor.annotations:type_name -> ocistern.registry.v1.Descriptor.AnnotationsEntry
-	0,  // 1: ocistern.registry.v1.Provenance.source:type_name -> ocistern.registry.v1.Source
-	22, // 2: ocistern.registry.v1.Provenance.observed:type_name -> google.protobuf.Timestamp
-	2,  // 3: ocistern.registry.v1.ResolveRequest.target:type_name -> ocistern.registry.v1.Target
-	1,  // 4: ocistern.registry.v1.ResolveResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
-	3,  // 5: ocistern.registry.v1.ResolveResponse.provenance:type_name -> ocistern.registry.v1.Provenance
-	2,  // 6: ocistern.registry.v1.FetchManifestRequest.target:type_name -> ocistern.registry.v1.Target
-	1,  // 7: ocistern.registry.v1.FetchManifestResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
-	3,  // 8: ocistern.registry.v1.FetchManifestResponse.provenance:type_name -> ocistern.registry.v1.Provenance
-	2,  // 9: ocistern.registry.v1.FetchBlobRequest.target:type_name -> ocistern.registry.v1.Target
-	21, // 10: ocistern.registry.v1.FetchBlobResponse.header:type_name -> ocistern.registry.v1.FetchBlobResponse.Header
-	2,  // 11: ocistern.registry.v1.ListReferrersRequest.target:type_name -> ocistern.registry.v1.Target
-	1,  // 12: ocistern.registry.v1.ListReferrersResponse.referrers:type_name -> ocistern.registry.v1.Descriptor
-	3,  // 13: ocistern.registry.v1.ListReferrersResponse.provenance:type_name -> ocistern.registry.v1.Provenance
-	2,  // 14: ocistern.registry.v1.ListTagsRequest.target:type_name -> ocistern.registry.v1.Target
-	3,  // 15: ocistern.registry.v1.ListTagsResponse.provenance:type_name -> ocistern.registry.v1.Provenance
-	16, // 16: ocistern.registry.v1.GetStatusResponse.members:type_name -> ocistern.registry.v1.Member
-	17, // 17: ocistern.registry.v1.GetStatusResponse.catalog:type_name -> ocistern.registry.v1.Catalog
-	18, // 18: ocistern.registry.v1.GetStatusResponse.content:type_name -> ocistern.registry.v1.Content
-	16, // 19: ocistern.registry.v1.GetStatusResponse.node:type_name -> ocistern.registry.v1.Member
-	19, // 20: ocistern.registry.v1.GetStatusResponse.upstreams:type_name -> ocistern.registry.v1.Upstream
-	1,  // 21: ocistern.registry.v1.FetchBlobResponse.Header.descriptor:type_name -> ocistern.registry.v1.Descriptor
-	3,  // 22: ocistern.registry.v1.FetchBlobResponse.Header.provenance:type_name -> ocistern.registry.v1.Provenance
-	4,  // 23: ocistern.registry.v1.RegistryService.Resolve:input_type -> ocistern.registry.v1.ResolveRequest
-	6,  // 24: ocistern.registry.v1.RegistryService.FetchManifest:input_type -> ocistern.registry.v1.FetchManifestRequest
-	8,  // 25: ocistern.registry.v1.RegistryService.FetchBlob:input_type -> ocistern.registry.v1.FetchBlobRequest
-	10, // 26: ocistern.registry.v1.RegistryService.ListReferrers:input_type -> ocistern.registry.v1.ListReferrersRequest
-	12, // 27: ocistern.registry.v1.RegistryService.ListTags:input_type -> ocistern.registry.v1.ListTagsRequest
-	14, // 28: ocistern.registry.v1.RegistryService.GetStatus:input_type -> ocistern.registry.v1.GetStatusRequest
-	5,  // 29: ocistern.registry.v1.RegistryService.Resolve:output_type -> ocistern.registry.v1.ResolveResponse
-	7,  // 30: ocistern.registry.v1.RegistryService.FetchManifest:output_type -> ocistern.registry.v1.FetchManifestResponse
-	9,  // 31: ocistern.registry.v1.RegistryService.FetchBlob:output_type -> ocistern.registry.v1.FetchBlobResponse
-	11, // 32: ocistern.registry.v1.RegistryService.ListReferrers:output_type -> ocistern.registry.v1.ListReferrersResponse
-	13, // 33: ocistern.registry.v1.RegistryService.ListTags:output_type -> ocistern.registry.v1.ListTagsResponse
-	15, // 34: ocistern.registry.v1.RegistryService.GetStatus:output_type -> ocistern.registry.v1.GetStatusResponse
-	29, // [29:35] is the sub-list for method output_type
-	23, // [23:29] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	21, // 0: ocistern.registry.v1.Descriptor.annotations:type_name -> ocistern.registry.v1.Descriptor.AnnotationsEntry
+	0,  // 1: ocistern.registry.v1.Target.level:type_name -> ocistern.registry.v1.ReadLevel
+	23, // 2: ocistern.registry.v1.Target.max_age:type_name -> google.protobuf.Duration
+	1,  // 3: ocistern.registry.v1.Provenance.source:type_name -> ocistern.registry.v1.Source
+	24, // 4: ocistern.registry.v1.Provenance.observed:type_name -> google.protobuf.Timestamp
+	3,  // 5: ocistern.registry.v1.ResolveRequest.target:type_name -> ocistern.registry.v1.Target
+	2,  // 6: ocistern.registry.v1.ResolveResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
+	4,  // 7: ocistern.registry.v1.ResolveResponse.provenance:type_name -> ocistern.registry.v1.Provenance
+	3,  // 8: ocistern.registry.v1.FetchManifestRequest.target:type_name -> ocistern.registry.v1.Target
+	2,  // 9: ocistern.registry.v1.FetchManifestResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
+	4,  // 10: ocistern.registry.v1.FetchManifestResponse.provenance:type_name -> ocistern.registry.v1.Provenance
+	3,  // 11: ocistern.registry.v1.FetchBlobRequest.target:type_name -> ocistern.registry.v1.Target
+	22, // 12: ocistern.registry.v1.FetchBlobResponse.header:type_name -> ocistern.registry.v1.FetchBlobResponse.Header
+	3,  // 13: ocistern.registry.v1.ListReferrersRequest.target:type_name -> ocistern.registry.v1.Target
+	2,  // 14: ocistern.registry.v1.ListReferrersResponse.referrers:type_name -> ocistern.registry.v1.Descriptor
+	4,  // 15: ocistern.registry.v1.ListReferrersResponse.provenance:type_name -> ocistern.registry.v1.Provenance
+	3,  // 16: ocistern.registry.v1.ListTagsRequest.target:type_name -> ocistern.registry.v1.Target
+	4,  // 17: ocistern.registry.v1.ListTagsResponse.provenance:type_name -> ocistern.registry.v1.Provenance
+	17, // 18: ocistern.registry.v1.GetStatusResponse.members:type_name -> ocistern.registry.v1.Member
+	18, // 19: ocistern.registry.v1.GetStatusResponse.catalog:type_name -> ocistern.registry.v1.Catalog
+	19, // 20: ocistern.registry.v1.GetStatusResponse.content:type_name -> ocistern.registry.v1.Content
+	17, // 21: ocistern.registry.v1.GetStatusResponse.node:type_name -> ocistern.registry.v1.Member
+	20, // 22: ocistern.registry.v1.GetStatusResponse.upstreams:type_name -> ocistern.registry.v1.Upstream
+	2,  // 23: ocistern.registry.v1.FetchBlobResponse.Header.descriptor:type_name -> ocistern.registry.v1.Descriptor
+	4,  // 24: ocistern.registry.v1.FetchBlobResponse.Header.provenance:type_name -> ocistern.registry.v1.Provenance
+	5,  // 25: ocistern.registry.v1.RegistryService.Resolve:input_type -> ocistern.registry.v1.ResolveRequest
+	7,  // 26: ocistern.registry.v1.RegistryService.FetchManifest:input_type -> ocistern.registry.v1.FetchManifestRequest
+	9,  // 27: ocistern.registry.v1.RegistryService.FetchBlob:input_type -> ocistern.registry.v1.FetchBlobRequest
+	11, // 28: ocistern.registry.v1.RegistryService.ListReferrers:input_type -> ocistern.registry.v1.ListReferrersRequest
+	13, // 29: ocistern.registry.v1.RegistryService.ListTags:input_type -> ocistern.registry.v1.ListTagsRequest
+	15, // 30: ocistern.registry.v1.RegistryService.GetStatus:input_type -> ocistern.registry.v1.GetStatusRequest
+	6,  // 31: ocistern.registry.v1.RegistryService.Resolve:output_type -> ocistern.registry.v1.ResolveResponse
+	8,  // 32: ocistern.registry.v1.RegistryService.FetchManifest:output_type -> ocistern.registry.v1.FetchManifestResponse
+	10, // 33: ocistern.registry.v1.RegistryService.FetchBlob:output_type -> ocistern.registry.v1.FetchBlobResponse
+	12, // 34: ocistern.registry.v1.RegistryService.ListReferrers:output_type -> ocistern.registry.v1.ListReferrersResponse
+	14, // 35: ocistern.registry.v1.RegistryService.ListTags:output_type -> ocistern.registry.v1.ListTagsResponse
+	16, // 36: ocistern.registry.v1.RegistryService.GetStatus:output_type -> ocistern.registry.v1.GetStatusResponse
+	31, // [31:37] is the sub-list for method output_type
+	25, // [25:31] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_ocistern_registry_v1_registry_proto_init() }
@@ -1652,7 +1739,7 @@ func file_ocistern_registry_v1_registry_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ocistern_registry_v1_registry_proto_rawDesc), len(file_ocistern_registry_v1_registry_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
