@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,19 +80,30 @@ func TestComposeStartsThreeNodes(t *testing.T) {
 	}
 }
 
+// skip skips a test that needs a container engine, and says why. Where OCISTERN_REQUIRE names the engine, as in CI on a
+// machine that has one, it fails instead.
+func skip(t *testing.T, format string, args ...any) {
+	t.Helper()
+	reason := fmt.Sprintf(format, args...)
+	if slices.Contains(strings.Split(os.Getenv("OCISTERN_REQUIRE"), ","), "docker") {
+		t.Fatalf("OCISTERN_REQUIRE demands what cannot run: %s", reason)
+	}
+	t.Skip("skipped: " + reason)
+}
+
 // engine returns the compose command of this machine, or skips the test and says why.
 func engine(t *testing.T) []string {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("skipped with -short: builds an image and starts containers")
+		skip(t, "-short: it builds an image and starts containers")
 	}
 	if text, err := output(t.Context(), os.Environ(), "docker", "version"); err != nil {
-		t.Skipf("skipped: no docker engine answers: %v %s", err, strings.TrimSpace(text))
+		skip(t, "no docker engine answers: %v %s", err, strings.TrimSpace(text))
 	}
 	for _, port := range []string{"5001", "5002", "5003", "5011", "5012", "5013", "5021", "5022", "5023"} {
 		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
-			t.Skipf("skipped: a port of the compose file is in use: %v", err)
+			skip(t, "a port of the compose file is in use: %v", err)
 		}
 		listener.Close()
 	}
@@ -100,7 +112,7 @@ func engine(t *testing.T) []string {
 			return command
 		}
 	}
-	t.Skip("skipped: neither `docker compose` nor `docker-compose` is installed")
+	skip(t, "neither `docker compose` nor `docker-compose` is installed")
 	return nil
 }
 
@@ -117,7 +129,7 @@ func buildImage(t *testing.T) {
 	}
 	certificates, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt")
 	if err != nil {
-		t.Skipf("skipped: this machine has no CA roots to put into the image: %v", err)
+		skip(t, "this machine has no CA roots to put into the image: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dist, "ca-certificates.crt"), certificates, fs.FileMode(0o644)); err != nil {
 		t.Fatal(err)
@@ -146,7 +158,7 @@ func hostAddress(t *testing.T) string {
 			return network.IP.String()
 		}
 	}
-	t.Skip("skipped: this machine has no address but loopback")
+	skip(t, "this machine has no address but loopback")
 	return ""
 }
 
