@@ -38,7 +38,6 @@ type Cluster struct {
 	progress   progress
 
 	lifetime context.Context // ends when Shutdown begins
-	end      context.CancelFunc
 	workers  sync.WaitGroup
 	closing  closing
 }
@@ -49,8 +48,9 @@ type progress struct {
 	waiting atomic.Pointer[string] // what it waits for before it belongs to a cluster; for people
 }
 
-// closing makes Shutdown happen once.
+// closing ends lifetime, and makes Shutdown happen once.
 type closing struct {
+	end  context.CancelFunc
 	once sync.Once
 	err  error // written inside once
 }
@@ -68,7 +68,7 @@ func Open(cfg Config, machine *fsm.FSM, cat *catalog.Catalog, peers Peers, logge
 		return nil, err
 	}
 	c := &Cluster{config: cfg, catalog: cat, peers: peers, logger: logger, leadership: newSignal(), reads: newRounds()}
-	c.lifetime, c.end = context.WithCancel(context.Background())
+	c.lifetime, c.closing.end = context.WithCancel(context.Background())
 	c.await("starting")
 	if err := c.open(machine); err != nil {
 		return nil, errors.Join(err, c.abandon())

@@ -15,17 +15,24 @@ import (
 // It fails with NO_QUORUM when no leader could prove within Timings.Patience that it leads, and with DEADLINE or
 // CANCELED when ctx ends first. Nothing is written; it may be repeated at will.
 func (c *Cluster) ReadIndex(ctx context.Context) (catalog.LogIndex, error) {
-	return c.untilLed(ctx, func() (catalog.LogIndex, error) {
+	patient, cancel := context.WithTimeout(ctx, c.config.Timings.Patience)
+	defer cancel()
+	index, err := c.untilLed(patient, func() (catalog.LogIndex, error) {
 		leader, peer, err := c.leaderPeer()
 		switch {
 		case err != nil:
 			return 0, err
 		case leader == c.Self():
-			return c.ReadIndexLocal(ctx)
+			return c.ReadIndexLocal(patient)
 		default:
-			return c.peers.ReadIndex(ctx, peer)
+			return c.peers.ReadIndex(patient, peer)
 		}
 	})
+	if err != nil && ctx.Err() == nil && patient.Err() != nil { // silence, not the caller's haste
+		return 0, errdef.Wrap(errdef.NoQuorum, err, "no leader proved for %s that it leads", c.config.Timings.Patience).
+			WithRemedy("see which nodes are missing: ocistern status")
+	}
+	return index, err
 }
 
 // ReadIndexLocal is ReadIndex on the leader, and fails with reason NOT_LEADER elsewhere. Callers share rounds: one is under

@@ -53,7 +53,7 @@ func (c *Cluster) step() {
 func (c *Cluster) Shutdown(ctx context.Context) error {
 	c.closing.once.Do(func() {
 		c.handOver(ctx)
-		c.end()
+		c.closing.end()
 		c.workers.Wait() // a second announcement would overtake the goodbye
 		c.gossip.leave()
 		c.closing.err = c.abandon()
@@ -78,7 +78,7 @@ func (c *Cluster) handOver(ctx context.Context) {
 // abandon stops all that runs, without a word to the others: the end of Shutdown and of a failed Open.
 func (c *Cluster) abandon() error {
 	var failures []error
-	c.end()
+	c.closing.end()
 	if c.gossip != nil && c.gossip.list != nil {
 		failures = append(failures, c.gossip.list.Shutdown())
 	}

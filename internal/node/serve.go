@@ -41,7 +41,7 @@ func (n *Node) serveAdmin() {
 
 func (n *Node) servePeers() error {
 	server := rpc.NewPeerServer(rpc.PeerConfig{
-		Cluster: n.cluster.Load(), Filler: n.filler, Store: n.store, Logger: n.options.Logger.With("part", "peer API"),
+		Member: n.cluster.Load(), Leader: n.cluster.Load(), Filler: n.filler, Store: n.store, Logger: n.options.Logger.With("part", "peer API"),
 	})
 	n.serve("peer API", n.listeners.peer, server.Serve)
 	n.onClose("peer API", func(ctx context.Context) error { return stopGRPC(ctx, server, drainPeers) })

@@ -112,19 +112,14 @@ func (c *PeerClient) State(ctx context.Context, address string) (cluster.NodeSta
 	return parseState(response), nil
 }
 
-// ReadIndex asks the node at address, the leader, for the index of a linearizable read.
+// ReadIndex asks the node at address, the leader, for the index of a linearizable read. ctx bounds it.
 func (c *PeerClient) ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error) {
 	service, err := c.service(address)
 	if err != nil {
 		return 0, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, memberTimeout)
-	defer cancel()
-	response, err := service.ReadIndex(bounded, &peerv1.ReadIndexRequest{})
-	switch {
-	case err != nil && ctx.Err() == nil && bounded.Err() != nil: // silent, as a node is whose network was cut
-		return 0, errdef.Wrap(errdef.Unavailable, errdef.FromGRPC(err), "peer %s", address)
-	case err != nil:
+	response, err := service.ReadIndex(ctx, &peerv1.ReadIndexRequest{})
+	if err != nil {
 		return 0, peerError(address, err)
 	}
 	return catalog.LogIndex(response.GetIndex()), nil

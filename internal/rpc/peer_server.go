@@ -17,14 +17,17 @@ import (
 	"github.com/ocistern/ocistern/internal/registry"
 )
 
-// Cluster is what peers ask of this node's place in the cluster. Package cluster implements it. Six methods, since each is
-// one call of the peer protocol.
-type Cluster interface {
+// Member is what peers ask of this node's place in the cluster. Package cluster implements it.
+type Member interface {
 	ClusterID() string
-	ApplyLocal(ctx context.Context, command []byte) (catalog.LogIndex, error)
 	Promise(ctx context.Context, promise cluster.Promise) error
 	Release(ctx context.Context, promise cluster.Promise) error
 	State() cluster.NodeState
+}
+
+// Leader is what peers ask of this node when it leads; else it fails with NOT_LEADER. Package cluster implements it.
+type Leader interface {
+	ApplyLocal(ctx context.Context, command []byte) (catalog.LogIndex, error)
 	ReadIndexLocal(ctx context.Context) (catalog.LogIndex, error)
 }
 
@@ -36,33 +39,35 @@ type Filler interface {
 
 // PeerConfig is what the peer service works with. All fields are required.
 type PeerConfig struct {
-	Cluster Cluster
-	Filler  Filler
-	Store   registry.Store
-	Logger  *slog.Logger
+	Member Member
+	Leader Leader
+	Filler Filler
+	Store  registry.Store
+	Logger *slog.Logger
 }
 
 // NewPeerServer returns a gRPC server with the peer service. Only nodes of the same cluster may call it, except for
 // what a node without a cluster needs in order to get one. The caller serves and stops it.
 func NewPeerServer(config PeerConfig) *grpc.Server {
-	id := identity{clusterID: config.Cluster.ClusterID}
+	id := identity{clusterID: config.Member.ClusterID}
 	server := newServer(config.Logger, grpc.MaxRecvMsgSize(MaxMessageBytes),
 		grpc.ChainUnaryInterceptor(id.unaryServer), grpc.ChainStreamInterceptor(id.streamServer))
-	service := &peerService{cluster: config.Cluster, filler: config.Filler, store: config.Store}
+	service := &peerService{member: config.Member, leader: config.Leader, filler: config.Filler, store: config.Store}
 	peerv1.RegisterPeerServiceServer(server, service)
 	return server
 }
 
 type peerService struct {
 	peerv1.UnimplementedPeerServiceServer
-	cluster Cluster
-	filler  Filler
-	store   registry.Store
+	member Member
+	leader Leader
+	filler Filler
+	store  registry.Store
 }
 
 // Apply implements the peer service.
 func (s *peerService) Apply(ctx context.Context, request *peerv1.ApplyRequest) (*peerv1.ApplyResponse, error) {
-	index, err := s.cluster.ApplyLocal(ctx, request.GetCommand())
+	index, err := s.leader.ApplyLocal(ctx, request.GetCommand())
 	return &peerv1.ApplyResponse{Index: uint64(index)}, err
 }
 
@@ -130,24 +135,24 @@ func (s *peerService) open(ctx context.Context, request *peerv1.FetchContentRequ
 
 // Promise implements the peer service.
 func (s *peerService) Promise(ctx context.Context, request *peerv1.PromiseRequest) (*peerv1.PromiseResponse, error) {
-	return &peerv1.PromiseResponse{}, s.cluster.Promise(ctx, parsePromise(request))
+	return &peerv1.PromiseResponse{}, s.member.Promise(ctx, parsePromise(request))
 }
 
 // Release implements the peer service.
 func (s *peerService) Release(ctx context.Context, request *peerv1.ReleaseRequest) (*peerv1.ReleaseResponse, error) {
 	promise := cluster.Promise{ClusterID: request.GetClusterId(), Proposer: catalog.NodeID(request.GetProposer())}
-	return &peerv1.ReleaseResponse{}, s.cluster.Release(ctx, promise)
+	return &peerv1.ReleaseResponse{}, s.member.Release(ctx, promise)
 }
 
 // GetState implements the peer service.
 func (s *peerService) GetState(context.Context, *peerv1.GetStateRequest) (*peerv1.GetStateResponse, error) {
-	return stateMessage(s.cluster.State()), nil
+	return stateMessage(s.member.State()), nil
 }
 
 // ReadIndex implements the peer service.
 func (s *peerService) ReadIndex(
 	ctx context.Context, _ *peerv1.ReadIndexRequest,
 ) (*peerv1.ReadIndexResponse, error) {
-	index, err := s.cluster.ReadIndexLocal(ctx)
+	index, err := s.leader.ReadIndexLocal(ctx)
 	return &peerv1.ReadIndexResponse{Index: uint64(index)}, err
 }

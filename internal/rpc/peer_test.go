@@ -78,7 +78,7 @@ func (n *node) Fetch(_ context.Context, key fill.ContentKey, offset int64) (*fil
 func (n *node) peer(t *testing.T) (address string, f *registrytest.Fixture) {
 	t.Helper()
 	f = registrytest.New(t)
-	return serve(t, NewPeerServer(PeerConfig{Cluster: n, Filler: n, Store: f.Store, Logger: quiet()})), f
+	return serve(t, NewPeerServer(PeerConfig{Member: n, Leader: n, Filler: n, Store: f.Store, Logger: quiet()})), f
 }
 
 func client(t *testing.T, clusterID string) *PeerClient {
@@ -255,7 +255,7 @@ func TestLostAnswerOfApply(t *testing.T) {
 		<-ctx.Done()
 		return 0, ctx.Err()
 	}}
-	server := NewPeerServer(PeerConfig{Cluster: n, Filler: n, Store: registrytest.New(t).Store, Logger: quiet()})
+	server := NewPeerServer(PeerConfig{Member: n, Leader: n, Filler: n, Store: registrytest.New(t).Store, Logger: quiet()})
 	address, peers := serve(t, server), client(t, "one")
 	for _, c := range []struct {
 		name string
