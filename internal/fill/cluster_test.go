@@ -37,6 +37,7 @@ type testCluster struct {
 	dead      map[catalog.NodeID]bool
 	held      []catalog.Entry // while lagging: committed, not applied
 	lagging   bool
+	early     []digest.Digest // published before they were durable on their holder
 }
 
 // testNode is one node, and what its Filler and Router see of the others.
@@ -82,7 +83,29 @@ func newTimedCluster(t *testing.T, r *testRegistry, timings Timings) *testCluste
 			}
 		})
 	}
+	t.Cleanup(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.early) > 0 {
+			t.Errorf("published before it was durable: %v", c.early)
+		}
+	})
 	return c
+}
+
+// undurable returns what a command publishes although its holder could lose it in a crash (guarantee G3). Each command of
+// each test of this package is looked at.
+func (c *testCluster) undurable(command catalog.Command) (early []digest.Digest) {
+	published, ok := command.(catalog.Publish)
+	if !ok {
+		return nil
+	}
+	for _, blob := range published.Blobs {
+		if _, durable := c.node(published.Holder).store.Stat(blob.Digest); !durable {
+			early = append(early, blob.Digest)
+		}
+	}
+	return early
 }
 
 // Apply implements Proposer, by way of the log's own format.
@@ -94,8 +117,10 @@ func (c *testCluster) Apply(_ context.Context, command catalog.Command) (catalog
 	if command, err = fsm.Decode(encoded); err != nil {
 		return 0, err
 	}
+	early := c.undurable(command)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.early = append(c.early, early...)
 	if c.elections > 0 {
 		c.elections--
 		return 0, errdef.New(errdef.OutcomeUnknown, "the leader changed")

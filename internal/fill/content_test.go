@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
@@ -184,6 +185,33 @@ func TestWhatIsPublished(t *testing.T) {
 	list, _ := snapshot.Referrers(testTenant, testRepository, image.Digest)
 	if len(list.Descriptors) != 1 || list.Descriptors[0].ArtifactType != "application/vnd.test.signature" {
 		t.Errorf("referrers %+v", list)
+	}
+}
+
+// The check that all of these tests make is checked: content that is verified, in memory, and not yet durable is found.
+func TestTheDurableCheckBites(t *testing.T) {
+	c := newTestCluster(t, newTestRegistry(t))
+	content := layer(10, "layer")
+	desc := ocispec.Descriptor{Digest: digest.FromBytes(content), Size: int64(len(content))}
+	in, err := c.nodes[0].store.Begin(desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	publish := catalog.Publish{Holder: c.nodes[0].id, Blobs: []ocispec.Descriptor{desc}}
+	if early := c.undurable(publish); len(early) != 1 {
+		t.Errorf("published too early: %v", early)
+	}
+	if err := in.Persist(); err != nil {
+		t.Fatal(err)
+	}
+	if early := c.undurable(publish); len(early) != 0 {
+		t.Errorf("durable, and found all the same: %v", early)
 	}
 }
 

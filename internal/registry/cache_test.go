@@ -69,6 +69,46 @@ func TestPlantedAbsencesAreFound(t *testing.T) {
 	}
 }
 
+// boasting is the bug that G6 forbids: it calls every answer fresh.
+type boasting struct{ registry.Registry }
+
+func (b boasting) Resolve(
+	ctx context.Context, p registry.Principal, target registry.Target,
+) (registry.Resolved, error) {
+	resolved, err := b.Registry.Resolve(ctx, p, target)
+	resolved.Provenance.Fresh, resolved.Provenance.StaleReason = true, ""
+	return resolved, err
+}
+
+// clinging is the other one: it gives what it once knew, without a bound.
+type clinging struct {
+	registry.Registry
+	last registry.Resolved
+}
+
+func (c *clinging) Resolve(
+	ctx context.Context, p registry.Principal, target registry.Target,
+) (registry.Resolved, error) {
+	resolved, err := c.Registry.Resolve(ctx, p, target)
+	if err == nil {
+		c.last = resolved
+	}
+	return c.last, nil
+}
+
+// The check of G6 finds the bugs it is there for.
+func TestPlantedStalenessIsFound(t *testing.T) {
+	for _, plant := range []func(registry.Registry) registry.Registry{
+		func(r registry.Registry) registry.Registry { return boasting{r} },
+		func(r registry.Registry) registry.Registry { return &clinging{Registry: r} },
+	} {
+		f := registrytest.New(t)
+		if planted := plant(f.Cache); registrytest.StaleIsDeclared(t.Context(), f, planted) == nil {
+			t.Errorf("%T passed", planted)
+		}
+	}
+}
+
 // G1: an answer never comes from a catalog older than the caller has seen.
 func TestWaitsForTheIndexOfTheCaller(t *testing.T) {
 	f := registrytest.New(t)

@@ -217,36 +217,44 @@ func tags(t *testing.T, f *Fixture, r registry.Registry) {
 	}
 }
 
-// stale checks guarantee G6: inside the bound a stale answer, declared; past it the error.
 func stale(t *testing.T, f *Fixture, r registry.Registry) {
+	if err := StaleIsDeclared(t.Context(), f, r); err != nil {
+		t.Error(err)
+	}
+}
+
+// StaleIsDeclared checks guarantee G6 and says where it does not hold: inside the bound a stale answer is given, with its
+// age and why; past it the error is.
+func StaleIsDeclared(ctx context.Context, f *Fixture, r registry.Registry) error {
+	var found []error
 	observed := f.Now()
 	f.Advance(FreshFor + StaleFor/2)
 	f.Upstream.Fail(errdef.New(errdef.UpstreamThrottled, "planted"))
 	check := func(api string, p registry.Provenance, err error) {
-		t.Helper()
 		if err != nil || p.Fresh || p.StaleReason != string(errdef.UpstreamThrottled) {
-			t.Errorf("%s inside the staleness bound: %+v, %v", api, p, err)
+			found = append(found, fmt.Errorf("%s inside the staleness bound: %+v, %w", api, p, err))
 		}
 		if age := observed.Sub(p.Observed).Abs(); err == nil && age > 0 {
-			t.Errorf("%s: observed %s, want %s", api, p.Observed, observed)
+			found = append(found, fmt.Errorf("%s: observed %s, want %s", api, p.Observed, observed))
 		}
 	}
-	resolved, err := r.Resolve(t.Context(), Caller(), Tag(Mirrored, "v1"))
+	resolved, err := r.Resolve(ctx, Caller(), Tag(Mirrored, "v1"))
 	check("resolve", resolved.Provenance, err)
-	fetched, err := r.FetchManifest(t.Context(), Caller(), Tag(Mirrored, "v1"))
+	fetched, err := r.FetchManifest(ctx, Caller(), Tag(Mirrored, "v1"))
 	check("manifest", fetched.Provenance, err)
-	listed, err := r.Referrers(t.Context(), Caller(), Digest(Mirrored, f.Image.Digest), "")
+	listed, err := r.Referrers(ctx, Caller(), Digest(Mirrored, f.Image.Digest), "")
 	check("referrers", listed.Provenance, err)
 
 	f.Advance(StaleFor)
-	if _, err := r.Resolve(t.Context(), Caller(), Tag(Mirrored, "v1")); errdef.ReasonOf(err) != errdef.UpstreamThrottled {
-		t.Errorf("resolve past the staleness bound: %v", err)
+	if _, err := r.Resolve(ctx, Caller(), Tag(Mirrored, "v1")); errdef.ReasonOf(err) != errdef.UpstreamThrottled {
+		found = append(found, fmt.Errorf("resolve past the staleness bound: %w", err))
 	}
 	f.Upstream.Fail(nil)
-	resolved, err = r.Resolve(t.Context(), Caller(), Tag(Mirrored, "v1"))
+	resolved, err = r.Resolve(ctx, Caller(), Tag(Mirrored, "v1"))
 	if err != nil || !resolved.Provenance.Fresh || !resolved.Provenance.Observed.Equal(f.Now()) {
-		t.Errorf("resolve after a refresh: %+v, %v", resolved.Provenance, err)
+		found = append(found, fmt.Errorf("resolve after a refresh: %+v, %w", resolved.Provenance, err))
 	}
+	return errors.Join(found...)
 }
 
 func failures(t *testing.T, f *Fixture, r registry.Registry) {
