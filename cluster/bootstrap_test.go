@@ -308,7 +308,7 @@ func bootstrapOnDisk(t *testing.T, p Promise, s *storage) {
 			raft.Server{ID: raft.ServerID(candidate.ID), Address: raft.ServerAddress(candidate.RaftAddress)})
 	}
 	_, transport := raft.NewInmemTransport("")
-	must(t, raft.BootstrapCluster(conf, s.logs, s.bolt, s.snapshots, transport, configuration))
+	must(t, raft.BootstrapCluster(conf, s.logs, s.stable, s.snapshots, transport, configuration))
 }
 
 func must(t *testing.T, err error) {

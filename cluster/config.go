@@ -29,6 +29,8 @@ type Config struct {
 	Fatal func(error)
 	// Timings may be left zero.
 	Timings Timings
+	// Environment may be left zero.
+	Environment Environment
 }
 
 // Addresses are the host:port pairs of one node.
@@ -92,6 +94,9 @@ func (c Config) complete() (Config, error) {
 	c.Timings = c.Timings.complete()
 	if c.Fatal == nil {
 		c.Fatal = func(error) {}
+	}
+	if c.Environment.Network == nil {
+		c.Environment.Network = machine{}
 	}
 	switch {
 	case c.DataDir == "":

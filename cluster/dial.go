@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"net"
 	"strings"
 	"time"
@@ -58,7 +59,9 @@ func (s *stream) occupant(meant catalog.NodeID, at string) (answer, error) {
 
 // call dials, says hello and returns the answer, whatever it is.
 func (s *stream) call(target catalog.NodeID, at string, timeout time.Duration) (net.Conn, answer, error) {
-	conn, err := (&net.Dialer{Timeout: timeout}).DialContext(s.ended, "tcp", at)
+	ctx, cancel := context.WithTimeout(s.ended, timeout)
+	defer cancel()
+	conn, err := s.network.Dial(ctx, at)
 	if err != nil {
 		return nil, answer{}, errdef.Wrap(errdef.Unavailable, err, "cannot dial node %s", target)
 	}

@@ -93,6 +93,10 @@ func (g *gossip) memberlistConfig() (*memberlist.Config, error) {
 	conf.DeadNodeReclaimTime = reclaimTime
 	conf.Delegate, conf.Events, conf.Alive, conf.Conflict = g, g, g, g
 	conf.Logger = newLineLogger(g.logger, "gossip")
+	conf.Transport, err = g.config.Environment.Network.Gossip(g.config.Listen.Gossip)
+	if err != nil {
+		return nil, listenError(err, "listen.gossip", g.config.Listen.Gossip)
+	}
 	return conf, nil
 }
 

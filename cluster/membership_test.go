@@ -40,7 +40,7 @@ func TestJoin(t *testing.T) {
 	must(t, leader.cluster.raft.Snapshot().Error())
 	fourth := f.add(3, freeAddress(t), join...)
 	f.start(fourth)
-	if first, err := fourth.cluster.storage.bolt.FirstIndex(); err != nil || first == 1 {
+	if first, err := fourth.cluster.storage.logs.FirstIndex(); err != nil || first == 1 {
 		t.Errorf("the node was sent the log from entry %d (%v), not a snapshot", first, err)
 	}
 	leader.waitRole(fourth.cluster.Self(), RoleNonvoter)

@@ -54,7 +54,9 @@ func TestAppendWaitsForReturn(t *testing.T) {
 		t.Fatalf("the append did not wait: %v", err)
 	case <-time.After(3 * returnInterval):
 	}
-	cfg := Config{Listen: Addresses{Raft: string(at)}, Timings: Timings{}.complete()}
+	cfg := Config{
+		Listen: Addresses{Raft: string(at)}, Timings: Timings{}.complete(), Environment: Environment{Network: machine{}},
+	}
 	back, err := openTransport(&cfg, id, slog.New(slog.DiscardHandler))
 	must(t, err)
 	defer func() { must(t, back.Close()) }()

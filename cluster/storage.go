@@ -25,20 +25,54 @@ const (
 	keptSnapshots = 2
 )
 
-// storage is what Raft keeps in DataDir/raft.
+// storage is what Raft keeps, watched.
 type storage struct {
-	bolt      *raftboltdb.BoltStore // under both of these
 	logs      raft.LogStore
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
+	release   func() error
 }
 
+// openStorage opens the disk of cfg and creates the data directory when it is missing.
 func openStorage(cfg Config, logger *slog.Logger) (*storage, error) {
-	dir := filepath.Join(cfg.DataDir, "raft")
-	for _, made := range []string{cfg.DataDir, dir} {
-		if err := durable.MakeDir(made, 0o700); err != nil {
-			return nil, err
-		}
+	if err := durable.MakeDir(cfg.DataDir, 0o700); err != nil {
+		return nil, err
+	}
+	open := cfg.Environment.OpenDisk
+	if open == nil {
+		open = func() (Disk, error) { return openBolt(cfg.DataDir, logger) }
+	}
+	disk, err := open()
+	if err != nil {
+		return nil, err
+	}
+	s, err := watch(disk, diskWatch{limit: cfg.Timings.Disk, fatal: cfg.Fatal})
+	if err != nil {
+		return nil, errors.Join(err, disk.Close())
+	}
+	return s, nil
+}
+
+// watch puts between Raft and a disk what ends the node when the disk fails, hangs, or holds a log that must go.
+func watch(disk Disk, watched diskWatch) (*storage, error) {
+	if err := discardConflict(disk); err != nil {
+		return nil, err
+	}
+	logs, err := raft.NewLogCache(cachedEntries, watchedLogs{disk.Logs, watched})
+	if err != nil {
+		return nil, errdef.Wrap(errdef.Internal, err, "log cache")
+	}
+	return &storage{
+		logs: logs, stable: watchedStable{disk.Stable, watched}, release: disk.Close,
+		snapshots: checkedSnapshots{SnapshotStore: disk.Snapshots, logs: logs, fatal: watched.fatal},
+	}, nil
+}
+
+// openBolt opens the log, the stable store and the snapshots in dataDir/raft.
+func openBolt(dataDir string, logger *slog.Logger) (Disk, error) {
+	dir := filepath.Join(dataDir, "raft")
+	if err := durable.MakeDir(dir, 0o700); err != nil {
+		return Disk{}, err
 	}
 	bolt, err := raftboltdb.New(raftboltdb.Options{
 		Path: filepath.Join(dir, "raft.db"),
@@ -50,35 +84,27 @@ func openStorage(cfg Config, logger *slog.Logger) (*storage, error) {
 		},
 	})
 	if errors.Is(err, bbolterrors.ErrTimeout) {
-		return nil, errdef.Wrap(errdef.StorageFailed, err, "data directory %s is used by another process", cfg.DataDir).
+		return Disk{}, errdef.Wrap(errdef.StorageFailed, err, "data directory %s is used by another process", dataDir).
 			WithRemedy("stop that process, or set another data-dir")
 	}
 	if err != nil {
-		return nil, durable.Wrap(err, "cannot open the raft log in %s", dir)
+		return Disk{}, durable.Wrap(err, "cannot open the raft log in %s", dir)
 	}
-	disk := diskWatch{limit: cfg.Timings.Disk, fatal: cfg.Fatal}
-	s := &storage{bolt: bolt, stable: watchedStable{bolt, disk}}
-	if err := s.open(dir, disk, logger); err != nil {
-		return nil, errors.Join(err, bolt.Close())
-	}
-	return s, nil
-}
-
-func (s *storage) open(dir string, disk diskWatch, logger *slog.Logger) error {
-	var err error
-	if s.logs, err = raft.NewLogCache(cachedEntries, watchedLogs{s.bolt, disk}); err != nil {
-		return errdef.Wrap(errdef.Internal, err, "log cache")
-	}
-	s.snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, newHCLogger(logger, "snapshot"))
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, newHCLogger(logger, "snapshot"))
 	if err != nil {
-		return durable.Wrap(err, "cannot open the snapshots in %s", dir)
+		err = durable.Wrap(err, "cannot open the snapshots in %s", dir)
+	} else {
+		err = durable.SyncDir(dir)
 	}
-	return durable.SyncDir(dir)
+	if err != nil {
+		return Disk{}, errors.Join(err, bolt.Close())
+	}
+	return Disk{Logs: bolt, Stable: bolt, Snapshots: snapshots, Close: bolt.Close}, nil
 }
 
 // hasState tells whether Raft ever wrote a term, an entry or a snapshot here.
 func (s *storage) hasState() (bool, error) {
-	has, err := raft.HasExistingState(s.logs, s.bolt, s.snapshots)
+	has, err := raft.HasExistingState(s.logs, s.stable, s.snapshots)
 	if err != nil {
 		return false, durable.Wrap(err, "cannot read the raft state")
 	}
@@ -90,7 +116,7 @@ const ownerKey = "OcisternNodeID"
 
 // owner returns the node whose votes are in this store, empty for a store that was just created.
 func (s *storage) owner() (catalog.NodeID, error) {
-	id, err := s.bolt.Get([]byte(ownerKey))
+	id, err := s.stable.Get([]byte(ownerKey))
 	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
 		return "", nil
 	}
@@ -101,14 +127,14 @@ func (s *storage) owner() (catalog.NodeID, error) {
 }
 
 func (s *storage) setOwner(id catalog.NodeID) error {
-	if err := s.bolt.Set([]byte(ownerKey), []byte(id)); err != nil {
+	if err := s.stable.Set([]byte(ownerKey), []byte(id)); err != nil {
 		return durable.Wrap(err, "cannot write the owner of the raft state")
 	}
 	return nil
 }
 
 func (s *storage) close() error {
-	if err := s.bolt.Close(); err != nil {
+	if err := s.release(); err != nil {
 		return durable.Wrap(err, "cannot close the raft log")
 	}
 	return nil

@@ -22,6 +22,7 @@ const (
 // stream is raft's StreamLayer: TCP whose connections begin with the handshake. Names are resolved at each dial, so
 // that a pod that came back under another IP is found.
 type stream struct {
+	network  Network
 	listener net.Listener
 	told     string // address that other nodes dial
 	identity *identity
@@ -39,7 +40,7 @@ type stream struct {
 
 // listenStream binds the Raft port and starts to admit connections.
 func listenStream(cfg *Config, id *identity, logger *slog.Logger) (*stream, error) {
-	listener, err := net.Listen("tcp", cfg.Listen.Raft)
+	listener, err := cfg.Environment.Network.Listen(cfg.Listen.Raft)
 	if err != nil {
 		return nil, listenError(err, "listen.raft", cfg.Listen.Raft)
 	}
@@ -48,7 +49,7 @@ func listenStream(cfg *Config, id *identity, logger *slog.Logger) (*stream, erro
 		return nil, errors.Join(err, listener.Close())
 	}
 	s := &stream{
-		listener: listener, told: told, identity: id, timeout: cfg.Timings.Transport, logger: logger,
+		network: cfg.Environment.Network, listener: listener, told: told, identity: id, timeout: cfg.Timings.Transport, logger: logger,
 		admitted: make(chan net.Conn), slots: make(chan struct{}, maxHandshakes), open: map[*trackedConn]struct{}{},
 	}
 	s.ended, s.end = context.WithCancel(context.Background())

@@ -27,7 +27,9 @@ func testIdentity(t *testing.T, id catalog.NodeID, clusterID string) *identity {
 
 func testTransport(t *testing.T, id *identity) *transport {
 	t.Helper()
-	cfg := Config{Listen: Addresses{Raft: "127.0.0.1:0"}, Timings: Timings{}.complete()}
+	cfg := Config{
+		Listen: Addresses{Raft: "127.0.0.1:0"}, Timings: Timings{}.complete(), Environment: Environment{Network: machine{}},
+	}
 	opened, err := openTransport(&cfg, id, slog.New(slog.DiscardHandler))
 	must(t, err)
 	t.Cleanup(func() { must(t, opened.Close()) })

@@ -49,6 +49,7 @@ const (
 	CommandUnknown  Reason = "COMMAND_UNKNOWN"
 	CommandInvalid  Reason = "COMMAND_INVALID"
 	SnapshotInvalid Reason = "SNAPSHOT_INVALID"
+	LogConflict     Reason = "LOG_CONFLICT"
 	AddressInUse    Reason = "ADDRESS_IN_USE"
 
 	DirectoryInUse Reason = "DIRECTORY_IN_USE"
@@ -98,6 +99,7 @@ var (
 	ErrCommandUnknown       = errors.New("unknown command")
 	ErrCommandInvalid       = errors.New("invalid command")
 	ErrSnapshotInvalid      = errors.New("invalid snapshot")
+	ErrLogConflict          = errors.New("log conflicts with snapshot")
 	ErrAddressInUse         = errors.New("address in use")
 	ErrDirectoryInUse       = errors.New("directory is in use by another process")
 	ErrStorageFull          = errors.New("no space left on the node's disk")
@@ -168,6 +170,7 @@ func table() []row {
 		{CommandUnknown, ErrCommandUnknown, codes.Unimplemented, "UNSUPPORTED", http.StatusInternalServerError, exitError},
 		{CommandInvalid, ErrCommandInvalid, codes.InvalidArgument, "UNSUPPORTED", http.StatusInternalServerError, exitError},
 		{SnapshotInvalid, ErrSnapshotInvalid, codes.DataLoss, "UNSUPPORTED", http.StatusInternalServerError, exitError},
+		{LogConflict, ErrLogConflict, codes.Internal, "UNSUPPORTED", http.StatusInternalServerError, exitError},
 		{AddressInUse, ErrAddressInUse, codes.FailedPrecondition, "UNSUPPORTED", http.StatusInternalServerError, exitError},
 
 		{DirectoryInUse, ErrDirectoryInUse, codes.FailedPrecondition, "UNSUPPORTED", http.StatusInternalServerError, exitError},

@@ -1,0 +1,94 @@
+package cluster
+
+import (
+	"errors"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/ocistern/ocistern/internal/durable"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// A log conflicts with a snapshot when its entry at the snapshot's index is of another term: it holds what was never
+// committed, and all of it must be discarded (Raft, figure 13, rule 7 of InstallSnapshot). raft does not, refuses what
+// follows the snapshot, and is sent the snapshot again, for ever (hashicorp/raft issue 697). It keeps the end of its log in
+// memory, so that the log can only be discarded while it does not run: a node that receives such a snapshot ends, and
+// discards its log at the next start.
+
+// discardConflict empties a log that conflicts with the newest snapshot. Raft must not run yet.
+func discardConflict(disk Disk) error {
+	found, err := disk.Snapshots.List()
+	if err != nil {
+		return durable.Wrap(err, "cannot list the snapshots")
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	conflict, err := conflicts(disk.Logs, found[0].Index, found[0].Term)
+	if err != nil || !conflict {
+		return err
+	}
+	first, err := disk.Logs.FirstIndex()
+	if err != nil {
+		return durable.Wrap(err, "cannot read the raft log")
+	}
+	last, err := disk.Logs.LastIndex()
+	if err != nil {
+		return durable.Wrap(err, "cannot read the raft log")
+	}
+	if err := disk.Logs.DeleteRange(first, last); err != nil {
+		return durable.Wrap(err, "cannot discard the raft log")
+	}
+	return nil
+}
+
+func conflicts(logs raft.LogStore, index, term uint64) (bool, error) {
+	var entry raft.Log
+	err := logs.GetLog(index, &entry)
+	if errors.Is(err, raft.ErrLogNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, durable.Wrap(err, "cannot read the raft log")
+	}
+	return entry.Term != term, nil
+}
+
+// checkedSnapshots ends the node when it has received a snapshot with which its log conflicts.
+type checkedSnapshots struct {
+	raft.SnapshotStore
+	logs  raft.LogStore
+	fatal func(error)
+}
+
+// Create implements raft.SnapshotStore, for snapshots taken here and for those received.
+func (s checkedSnapshots) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
+	configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.SnapshotStore.Create(version, index, term, configuration, configurationIndex, trans)
+	if err != nil {
+		return nil, err
+	}
+	return checkedSink{SnapshotSink: sink, store: s, index: index, term: term}, nil
+}
+
+type checkedSink struct {
+	raft.SnapshotSink
+	store       checkedSnapshots
+	index, term uint64
+}
+
+// Close makes the snapshot durable first: without it the log must not be discarded.
+func (s checkedSink) Close() error {
+	if err := s.SnapshotSink.Close(); err != nil {
+		return err
+	}
+	conflict, err := conflicts(s.store.logs, s.index, s.term)
+	switch {
+	case err != nil:
+		s.store.fatal(err)
+	case conflict:
+		s.store.fatal(errdef.New(errdef.LogConflict, "the log of this node conflicts with the snapshot at index %d, term %d",
+			s.index, s.term).WithRemedy("start the node again: it then discards its log and goes on from the snapshot"))
+	}
+	return err
+}
