@@ -333,3 +333,13 @@ func (f *fleet) sameDigest(nodes ...*node) {
 		return nil
 	})
 }
+
+// deaf makes gossip believe a node dead, whatever it hears.
+func (g *gossip) deaf(id catalog.NodeID) {
+	g.mutex.Lock()
+	s := g.sightings[id]
+	s.State = StateDead
+	g.sightings[id] = s
+	g.mutex.Unlock()
+	g.poke()
+}

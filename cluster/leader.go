@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -33,11 +34,7 @@ func (c *Cluster) lead() bool {
 	if c.raft.State() != raft.Leader || !c.progress.ready.Load() {
 		return false
 	}
-	v := view{
-		self: c.Self(), cluster: c.ClusterID(), expect: c.config.Expect, servers: c.servers(), seen: c.gossip.seen(),
-	}
-	v.seen[v.self] = sighting{metadata: c.gossip.self(), State: StateAlive} // a leader may have moved, too
-	for _, wish := range v.changes() {
+	for _, wish := range c.view().changes() {
 		ctx, cancel := c.callContext()
 		err := c.confirm(ctx, wish)
 		if err == nil {
@@ -55,8 +52,23 @@ func (c *Cluster) lead() bool {
 	return false
 }
 
+// view is what this node, the leader, knows now.
+func (c *Cluster) view() view {
+	servers := c.servers()
+	v := view{
+		self: c.Self(), cluster: c.ClusterID(), expect: c.config.Expect, servers: servers, seen: c.gossip.seen(),
+		heard: c.transport.contacts.follow(c.raft.CurrentTerm(), servers), now: time.Now(),
+		deadAfter: c.config.DeadVoterAfter, steady: c.config.Timings.Steady,
+	}
+	v.seen[v.self] = sighting{metadata: c.gossip.self(), State: StateAlive} // a leader may have moved, too
+	return v
+}
+
 // confirm asks the node itself, at its peer address and at its Raft address. Gossip alone is no reason for anything.
 func (c *Cluster) confirm(ctx context.Context, wish change) error {
+	if wish.action == actionRemove {
+		return c.confirmDead(wish.node)
+	}
 	id := catalog.NodeID(wish.node.ID)
 	if id == c.Self() {
 		return nil
@@ -88,16 +100,23 @@ func (c *Cluster) confirm(ctx context.Context, wish change) error {
 	return nil
 }
 
+// confirmDead fails when a member answers at its Raft address after all.
+func (c *Cluster) confirmDead(member raft.Server) error {
+	reply, err := c.transport.stream.occupant(catalog.NodeID(member.ID), string(member.Address))
+	if err != nil || reply.Node != catalog.NodeID(member.ID) {
+		return nil
+	}
+	return errdef.New(errdef.MemberAlive, "node %s answers at %s", member.ID, member.Address)
+}
+
 // carryOut changes the configuration by one server and waits until that is committed.
 func (c *Cluster) carryOut(ctx context.Context, wish change) error {
 	node, timeout := wish.node, c.config.Timings.Call
 	switch {
 	case wish.action == actionReplace:
-		// Its disk is gone, and with it what it held. First, so that a crash in between repeats both.
-		if err := c.forget(ctx, catalog.NodeID(wish.replaced)); err != nil {
-			return err
-		}
-		return c.settle(ctx, c.raft.RemoveServer(wish.replaced, 0, timeout))
+		return c.remove(ctx, wish.replaced)
+	case wish.action == actionRemove:
+		return c.remove(ctx, node.ID)
 	case node.Suffrage == raft.Voter:
 		return c.settle(ctx, c.raft.AddVoter(node.ID, node.Address, 0, timeout))
 	default:
@@ -105,6 +124,16 @@ func (c *Cluster) carryOut(ctx context.Context, wish change) error {
 	}
 }
 
+// remove takes a node out of the catalog's holders and out of the configuration. In this order: a crash in between repeats
+// both.
+func (c *Cluster) remove(ctx context.Context, id raft.ServerID) error {
+	if err := c.forget(ctx, catalog.NodeID(id)); err != nil {
+		return err
+	}
+	return c.settle(ctx, c.raft.RemoveServer(id, 0, c.config.Timings.Call))
+}
+
+// forget takes a node out of the holders of all blobs. One whose disk is still there tells what it holds when it is back.
 func (c *Cluster) forget(ctx context.Context, node catalog.NodeID) error {
 	command, err := fsm.Encode(catalog.RemoveHolder{Node: node, All: true})
 	if err != nil {

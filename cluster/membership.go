@@ -3,6 +3,7 @@ package cluster
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -17,12 +18,13 @@ const (
 	actionPromote action = "promote to voter"
 	actionMove    action = "change address"
 	actionReplace action = "remove, since another node listens at its address"
+	actionRemove  action = "remove, since it is dead"
 )
 
 // change is a wish of the leader; it is checked with the node itself before it is carried out.
 type change struct {
 	action action
-	// node is the one that gossip has seen alive, and Address where it says that it is.
+	// node is the one that gossip has seen alive, and Address where it says that it is; for actionRemove, the one to go.
 	node raft.Server
 	peer string
 	// replaced is the old id at node's address, for actionReplace.
@@ -36,10 +38,15 @@ type view struct {
 	expect  int
 	servers []raft.Server
 	seen    map[catalog.NodeID]sighting
+	// heard is what the leader's own heartbeats tell, now. deadAfter is how long they must have failed before a member
+	// counts as dead (0: never), steady how long they must have been answered before a nonvoter takes its place.
+	heard             map[raft.ServerID]contact
+	now               time.Time
+	deadAfter, steady time.Duration
 }
 
-// changes returns what would bring the configuration nearer to what gossip shows, most urgent first. A dead voter is
-// never among it: only a node that answers in its place gives a reason to remove it.
+// changes returns what would bring the configuration nearer to what is to be, most urgent first. A dead voter is removed
+// only when a nonvoter has taken its place: a voter less would not make the cluster bear more.
 func (v view) changes() []change {
 	var wishes []change
 	for _, id := range v.candidates() {
@@ -47,7 +54,12 @@ func (v view) changes() []change {
 			wishes = append(wishes, wish)
 		}
 	}
-	urgency := []action{actionReplace, actionMove, actionAdd, actionPromote}
+	for _, server := range v.servers {
+		if v.dead(server.ID) && (server.Suffrage != raft.Voter || v.voters() > v.expect && v.mayRemove(server)) {
+			wishes = append(wishes, change{action: actionRemove, node: server})
+		}
+	}
+	urgency := []action{actionReplace, actionMove, actionAdd, actionPromote, actionRemove}
 	slices.SortStableFunc(wishes, func(a, b change) int {
 		return slices.Index(urgency, a.action) - slices.Index(urgency, b.action)
 	})
@@ -83,7 +95,7 @@ func (v view) wish(id catalog.NodeID, s sighting) (change, bool) {
 		wish.action = actionAdd
 	case current.Address != wish.node.Address:
 		wish.action, wish.node.Suffrage = actionMove, current.Suffrage
-	case current.Suffrage != raft.Voter && v.voters() < v.expect:
+	case current.Suffrage != raft.Voter && v.mayPromote(current):
 		wish.action, wish.node.Suffrage = actionPromote, raft.Voter
 	default:
 		return change{}, false
@@ -102,31 +114,46 @@ func (v view) alive(id raft.ServerID) bool {
 	return catalog.NodeID(id) == v.self || v.seen[catalog.NodeID(id)].State == StateAlive
 }
 
-func (v view) voters() int {
+// dead tells whether a member has answered no heartbeat of this leader for deadAfter, and gossip does not object.
+func (v view) dead(id raft.ServerID) bool {
+	heard, known := v.heard[id]
+	return v.deadAfter > 0 && known && v.now.Sub(heard.last) >= v.deadAfter && !v.alive(id)
+}
+
+func (v view) voters() int { return v.count(func(raft.Server) bool { return true }) }
+
+// count returns the number of voters that are so.
+func (v view) count(so func(raft.Server) bool) int {
 	count := 0
 	for _, server := range v.servers {
-		if server.Suffrage == raft.Voter {
+		if server.Suffrage == raft.Voter && so(server) {
 			count++
 		}
 	}
 	return count
 }
 
-// mayRemove tells whether the voters that are left are a quorum of themselves by those alive. Raft would be safe
+// mayPromote tells whether a voter is missing, or a nonvoter is to take the place of a dead one: one place at a time, and
+// only by a node that has proved itself.
+func (v view) mayPromote(spare raft.Server) bool {
+	lasting := v.count(func(voter raft.Server) bool { return !v.dead(voter.ID) })
+	return v.voters() < v.expect ||
+		v.voters() == v.expect && lasting < v.expect && v.heard[spare.ID].steady(v.now, v.steady)
+}
+
+// mayRemove tells whether the voters that are left are a quorum of themselves by those that answer. Raft would be safe
 // without it; the cluster might stand still.
 func (v view) mayRemove(gone raft.Server) bool {
 	if gone.Suffrage != raft.Voter {
 		return true
 	}
-	left, living := 0, 0
-	for _, server := range v.servers {
-		if server.Suffrage != raft.Voter || server.ID == gone.ID {
-			continue
-		}
-		left++
-		if v.alive(server.ID) {
-			living++
-		}
-	}
+	left := v.count(func(voter raft.Server) bool { return voter.ID != gone.ID })
+	living := v.count(func(voter raft.Server) bool { return voter.ID != gone.ID && v.answers(voter.ID) })
 	return living > left/2
+}
+
+// answers tells whether gossip sees a member alive and its last heartbeat was answered.
+func (v view) answers(id raft.ServerID) bool {
+	heard, known := v.heard[id]
+	return catalog.NodeID(id) == v.self || v.alive(id) && (!known || !heard.since.IsZero())
 }

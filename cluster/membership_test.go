@@ -1,13 +1,10 @@
 package cluster
 
 import (
-	"slices"
 	"testing"
 
-	"github.com/hashicorp/raft"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
@@ -129,64 +126,4 @@ func TestPeriodicJoinFindsNodes(t *testing.T) {
 	nodes[1].start()
 	f.start(nodes[2])
 	f.waitReady(nodes...)
-}
-
-func TestChanges(t *testing.T) {
-	voter := func(id string) raft.Server {
-		return raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress("at-" + id)}
-	}
-	nonvoter := func(id string) raft.Server {
-		s := voter(id)
-		s.Suffrage = raft.Nonvoter
-		return s
-	}
-	type sightings = map[catalog.NodeID]sighting
-	seen := func(state State, cluster, at string) sighting {
-		return sighting{State: state, metadata: metadata{Cluster: cluster, Raft: at, Peer: "peer"}}
-	}
-	alive := func(cluster, at string) sighting { return seen(StateAlive, cluster, at) }
-	dead := func(cluster, at string) sighting { return seen(StateDead, cluster, at) }
-	abc := []raft.Server{voter("a"), voter("b"), voter("c")}
-	for _, c := range []struct {
-		name    string
-		servers []raft.Server
-		seen    sightings
-		want    []change
-	}{
-		{"all is well", abc, sightings{"b": alive("x", "at-b"), "c": alive("x", "at-c")}, nil},
-		{"a dead voter stays", abc, sightings{"b": alive("x", "at-b"), "c": dead("x", "at-c")}, nil},
-		{"a spare node comes in as nonvoter", abc, sightings{"c": dead("x", "at-c"), "d": alive("", "at-d")},
-			[]change{{action: actionAdd, peer: "peer", node: nonvoter("d")}}},
-		{"strangers and the promised are left alone", abc, sightings{
-			"d": alive("y", "at-d"), "e": dead("", "at-e"), "f": seen(StateLeft, "", "at-f")}, nil},
-		{"a nonvoter is promoted where a voter is missing", []raft.Server{voter("a"), voter("b"), nonvoter("c")},
-			sightings{"c": alive("x", "at-c")},
-			[]change{{action: actionPromote, peer: "peer", node: voter("c")}}},
-		{"a dead nonvoter is not", []raft.Server{voter("a"), voter("b"), nonvoter("c")},
-			sightings{"c": dead("x", "at-c")}, nil},
-		{"a wiped voter is replaced before others are added", abc, sightings{
-			"0": alive("", "at-0"), "b": alive("x", "at-b"), "c": dead("x", "at-c"),
-			"d": alive("", "at-c")},
-			[]change{
-				{action: actionReplace, peer: "peer", replaced: "c",
-					node: raft.Server{ID: "d", Address: "at-c", Suffrage: raft.Nonvoter}},
-				{action: actionAdd, peer: "peer", node: nonvoter("0")},
-			}},
-		{"not while the voters that stay are no quorum", abc, sightings{
-			"b": dead("x", "at-b"), "c": dead("x", "at-c"), "d": alive("", "at-c")}, nil},
-		{"not while the old one is alive", abc, sightings{
-			"b": alive("x", "at-b"), "c": alive("x", "at-c"), "d": alive("", "at-c")}, nil},
-		{"a voter that moved keeps its vote", abc, sightings{"b": alive("x", "elsewhere")},
-			[]change{{action: actionMove, peer: "peer", node: raft.Server{ID: "b", Address: "elsewhere"}}}},
-		{"the leader moves itself", abc, sightings{"a": alive("x", "elsewhere")},
-			[]change{{action: actionMove, peer: "peer", node: raft.Server{ID: "a", Address: "elsewhere"}}}},
-		{"not onto the address of a living one", abc, sightings{"b": alive("x", "at-a")}, nil},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			v := view{self: "a", cluster: "x", expect: 3, servers: c.servers, seen: c.seen}
-			if got := v.changes(); !slices.Equal(got, c.want) {
-				t.Errorf("got  %+v\nwant %+v", got, c.want)
-			}
-		})
-	}
 }

@@ -21,7 +21,8 @@ const pooledConnections = 3
 // What carries the log waits for a node that cannot be reached (see patiently).
 type transport struct {
 	*raft.NetworkTransport
-	stream *stream
+	stream   *stream
+	contacts *contacts // who answers heartbeats
 	// follows tells whether a node at an address is to be sent the log; nil until Raft runs.
 	follows atomic.Pointer[func(raft.ServerID, raft.ServerAddress) bool]
 }
@@ -44,7 +45,7 @@ func openTransport(cfg *Config, id *identity, logger *slog.Logger) (*transport, 
 }
 
 func newTransport(s *stream, logger *slog.Logger) *transport {
-	return &transport{stream: s, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	return &transport{stream: s, contacts: &contacts{}, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: s, MaxPool: pooledConnections, Timeout: s.timeout, Logger: newHCLogger(logger, "raft-net"),
 	})}
 }
@@ -62,7 +63,9 @@ func (t *transport) AppendEntries(id raft.ServerID, at raft.ServerAddress, args 
 	resp *raft.AppendEntriesResponse) error {
 	call := func() error { return t.NetworkTransport.AppendEntries(id, addressed(id, at), args, resp) }
 	if isHeartbeat(args) {
-		return call()
+		err := call()
+		t.contacts.note(id, err)
+		return err
 	}
 	return t.patiently(id, at, call)
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ocistern/ocistern/internal/errdef"
 )
@@ -33,6 +34,8 @@ type Listen struct {
 type Cluster struct {
 	Expect int      // nodes with empty disks that form a new cluster together
 	Join   []string // gossip addresses, host:port; names are resolved at each attempt
+	// DeadVoterAfter is how long a member must be dead before a nonvoter takes its place; 0 for never.
+	DeadVoterAfter time.Duration
 }
 
 // Upstream is a registry that may be mirrored: repositories named Name/... are read from URL.

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -27,6 +28,7 @@ listen:
   gossip: 0.0.0.0:0
 cluster:
   expect: 5
+  dead-voter-after: 1h
   join: [a:5050, "b.example:5050"]
 upstreams:
   - {name: ghcr.io, url: https://ghcr.io/}
@@ -44,7 +46,7 @@ func wholeConfig() Config {
 		Listen: Listen{
 			Registry: "127.0.0.1:1", GRPC: "127.0.0.1:2", Admin: "[::1]:3", Peer: ":4", Raft: "0.0.0.0:0", Gossip: "0.0.0.0:0",
 		},
-		Cluster: Cluster{Expect: 5, Join: []string{"a:5050", "b.example:5050"}},
+		Cluster: Cluster{Expect: 5, Join: []string{"a:5050", "b.example:5050"}, DeadVoterAfter: time.Hour},
 		Upstreams: []Upstream{
 			{Name: "ghcr.io", URL: "https://ghcr.io"}, {Name: "up.test", URL: "http://127.0.0.1:5001"},
 		},
@@ -156,6 +158,8 @@ func TestWrongValue(t *testing.T) {
 		{"listen-raft", "5040", "is not an address to listen on (HOST:PORT"},
 		{"listen-raft", ":65536", "is not an address to listen on"},
 		{"cluster-expect", "0", "is not a number of nodes"},
+		{"cluster-dead-voter-after", "10", "is not a time (at least 5s, for example 10m, or 0 for never)"},
+		{"cluster-dead-voter-after", "-1s", "is not a time"},
 		{"cluster-join", ":5050", "is not the address of a node"},
 		{"cluster-join", "a:0", "is not the address of a node"},
 		{"upstream", "ghcr.io", "has no name or no URL in item 1 (NAME=URL"},

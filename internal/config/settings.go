@@ -52,6 +52,8 @@ func Settings() []Setting {
 		{Key: "cluster.expect", Default: "3", Doc: "number of nodes that form a new cluster once they have found each other",
 			set: clusterExpect},
 		{Key: "cluster.join", List: true, Doc: "gossip addresses of other nodes, host:port", set: clusterJoin},
+		{Key: "cluster.dead-voter-after", Default: "10m", Doc: "time after which a dead node is removed, a voter only where " +
+			"a nonvoter can take its place; 0 for never", set: deadVoterAfter},
 
 		{Key: "upstreams", List: true, Doc: "registries that may be mirrored, as NAME=URL (in the file: name and url); " +
 			"NAME is the first segment of repository names", set: upstreams},

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ocistern/ocistern/internal/reference"
 )
@@ -76,6 +77,18 @@ func clusterJoin(c *Config, v Value) error {
 		}
 	}
 	c.Cluster.Join = v.Texts
+	return nil
+}
+
+// leastDeadVoterAfter is about what gossip needs to see that a node is dead. A restart takes longer, so more is wise.
+const leastDeadVoterAfter = 5 * time.Second
+
+func deadVoterAfter(c *Config, v Value) error {
+	after, err := time.ParseDuration(v.Texts[0])
+	if err != nil || after != 0 && after < leastDeadVoterAfter {
+		return v.invalid("is not a time").WithRemedy("at least %s, for example 10m, or 0 for never", leastDeadVoterAfter)
+	}
+	c.Cluster.DeadVoterAfter = after
 	return nil
 }
 

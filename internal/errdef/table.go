@@ -51,6 +51,10 @@ const (
 	SnapshotInvalid Reason = "SNAPSHOT_INVALID"
 	LogConflict     Reason = "LOG_CONFLICT"
 	AddressInUse    Reason = "ADDRESS_IN_USE"
+	MemberAlive     Reason = "MEMBER_ALIVE"
+	QuorumAtRisk    Reason = "QUORUM_AT_RISK"
+	Removed         Reason = "REMOVED"
+	Diverged        Reason = "DIVERGED"
 
 	DirectoryInUse Reason = "DIRECTORY_IN_USE"
 	StorageFull    Reason = "STORAGE_FULL"
@@ -101,6 +105,10 @@ var (
 	ErrSnapshotInvalid      = errors.New("invalid snapshot")
 	ErrLogConflict          = errors.New("log conflicts with snapshot")
 	ErrAddressInUse         = errors.New("address in use")
+	ErrMemberAlive          = errors.New("member is alive")
+	ErrQuorumAtRisk         = errors.New("the living voters would be no quorum")
+	ErrRemoved              = errors.New("node was removed from its cluster")
+	ErrDiverged             = errors.New("log differs from that of the other voters")
 	ErrDirectoryInUse       = errors.New("directory is in use by another process")
 	ErrStorageFull          = errors.New("no space left on the node's disk")
 	ErrStorageFailed        = errors.New("the node's disk failed")
@@ -172,6 +180,10 @@ func table() []row {
 		{SnapshotInvalid, ErrSnapshotInvalid, codes.DataLoss, "UNSUPPORTED", http.StatusInternalServerError, exitError},
 		{LogConflict, ErrLogConflict, codes.Internal, "UNSUPPORTED", http.StatusInternalServerError, exitError},
 		{AddressInUse, ErrAddressInUse, codes.FailedPrecondition, "UNSUPPORTED", http.StatusInternalServerError, exitError},
+		{MemberAlive, ErrMemberAlive, codes.FailedPrecondition, "UNSUPPORTED", http.StatusConflict, exitError},
+		{QuorumAtRisk, ErrQuorumAtRisk, codes.FailedPrecondition, "UNSUPPORTED", http.StatusConflict, exitError},
+		{Removed, ErrRemoved, codes.FailedPrecondition, "UNSUPPORTED", http.StatusServiceUnavailable, exitError},
+		{Diverged, ErrDiverged, codes.DataLoss, "UNSUPPORTED", http.StatusServiceUnavailable, exitMismatch},
 
 		{DirectoryInUse, ErrDirectoryInUse, codes.FailedPrecondition, "UNSUPPORTED", http.StatusInternalServerError, exitError},
 		{StorageFull, ErrStorageFull, codes.ResourceExhausted, "UNSUPPORTED", http.StatusInsufficientStorage, exitError},
