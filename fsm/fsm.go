@@ -36,6 +36,7 @@ type FSM struct {
 	catalog *catalog.Catalog
 	options Options
 	decoder decoder
+	history history
 	stopped error // not nil once an entry could not be understood
 }
 
@@ -53,6 +54,7 @@ func (f *FSM) Apply(log *raft.Log) any { return f.ApplyBatch([]*raft.Log{log})[0
 // each is nil, or the error with which the catalog refused the command (and changed nothing).
 func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	entries := f.decode(logs)
+	f.history.add(entries) // before others can see that they are applied
 	results := f.catalog.Apply(entries...)
 	f.report(entries, results)
 
@@ -147,6 +149,8 @@ func (f *FSM) Restore(snapshot io.ReadCloser) error {
 	if err := restore(f.catalog, snapshot); err != nil {
 		return err
 	}
+	restored := f.catalog.Snapshot()
+	f.history.begin(restored.Index(), restored.CommandHash())
 	if f.options.Restored != nil {
 		f.options.Restored()
 	}
