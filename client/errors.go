@@ -52,6 +52,7 @@ var (
 	ErrNotReady        = errdef.ErrNotReady
 	ErrStale           = errdef.ErrStale
 	ErrDegraded        = errdef.ErrDegraded        // only from Status.Health and HealthAll
+	ErrDiverged        = errdef.ErrDiverged        // only from Status.Health and HealthAll
 	ErrClusterMismatch = errdef.ErrClusterMismatch // only from HealthAll
 	ErrOverloaded      = errdef.ErrOverloaded
 	ErrOutcomeUnknown  = errdef.ErrOutcomeUnknown

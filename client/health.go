@@ -7,8 +7,14 @@ import (
 )
 
 // Health judges the cluster as this status shows it: nil when there is a leader and every voter is alive, ErrNoQuorum
-// when there is no leader, ErrDegraded when a voter is missing.
+// when there is no leader, ErrDegraded when a voter is missing, and ErrDiverged when voters were seen to hold different
+// commands.
 func (s *Status) Health() error {
+	if c := s.Catalog.Comparison; c != nil && c.Equal < c.Told {
+		return errdef.New(errdef.Diverged, "the voters hold different commands: at index %d %d of %d have those of %s",
+			c.Index, c.Equal, c.Voters, s.Node.Name).
+			WithRemedy("the node that differs from a majority ends by itself; if none does, bring the other voters back")
+	}
 	if s.Leader == "" {
 		return errdef.New(errdef.NoQuorum, "the cluster has no leader").
 			WithRemedy("start more than half of the voters: cached content is still answered, new content is not")
@@ -75,7 +81,7 @@ func gravity(err error) int {
 		return 0
 	}
 	switch errdef.ReasonOf(err) {
-	case errdef.DigestMismatch:
+	case errdef.DigestMismatch, errdef.Diverged:
 		return 4
 	case errdef.ClusterMismatch:
 		return 3

@@ -17,7 +17,11 @@ func TestHealth(t *testing.T) {
 		"voter dead":    {client.Status{Leader: "x", Members: []client.Member{voter("alive"), voter("dead")}}, client.ErrDegraded},
 		"voter suspect": {client.Status{Leader: "x", Members: []client.Member{voter("suspect")}}, client.ErrDegraded},
 		"others dead":   {client.Status{Leader: "x", Members: []client.Member{{Role: "none", State: "dead"}, {Role: "nonvoter", State: "left"}}}, nil},
-		"no leader":     {client.Status{Members: []client.Member{voter("dead")}}, client.ErrNoQuorum},
+		"disputed": {client.Status{Leader: "x", Catalog: client.CatalogStatus{
+			Comparison: &client.Comparison{Voters: 3, Told: 2, Equal: 1, Disputed: true}}}, client.ErrDiverged},
+		"some are silent": {client.Status{Leader: "x", Catalog: client.CatalogStatus{
+			Comparison: &client.Comparison{Voters: 3, Told: 2, Equal: 2}}}, nil},
+		"no leader": {client.Status{Members: []client.Member{voter("dead")}}, client.ErrNoQuorum},
 	} {
 		if err := c.status.Health(); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)

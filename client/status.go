@@ -59,6 +59,18 @@ type CatalogStatus struct {
 	CommandHash string `json:"commandHash"`
 	// Digest is a SHA-256 over the whole catalog; empty unless asked for.
 	Digest string `json:"digest,omitempty"`
+	// Comparison is how CommandHash compared with the voters' when the node last looked; nil before the first time.
+	Comparison *Comparison `json:"comparison,omitempty"`
+}
+
+// Comparison counts the voters of which a node knew the command hash at an index, and those that had its own.
+type Comparison struct {
+	Index  uint64 `json:"index"`
+	Voters uint32 `json:"voters"`
+	Told   uint32 `json:"told"`
+	Equal  uint32 `json:"equal"`
+	// Disputed says that voters differ and no majority of them agrees: the node does not answer until that is settled.
+	Disputed bool `json:"disputed,omitempty"`
 }
 
 // ContentStatus counts the blobs of one node. Sizes are in bytes.

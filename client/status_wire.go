@@ -50,6 +50,15 @@ func catalogOf(c *registryv1.Catalog) CatalogStatus {
 	return CatalogStatus{
 		Index: c.GetIndex(), Tags: c.GetTags(), Manifests: c.GetManifests(), ReferrersLists: c.GetReferrersLists(),
 		Absences: c.GetAbsences(), Blobs: c.GetBlobs(), Links: c.GetLinks(),
-		CommandHash: c.GetCommandHash(), Digest: c.GetDigest(),
+		CommandHash: c.GetCommandHash(), Digest: c.GetDigest(), Comparison: comparisonOf(c.GetComparison()),
+	}
+}
+
+func comparisonOf(c *registryv1.Comparison) *Comparison {
+	if c == nil {
+		return nil
+	}
+	return &Comparison{
+		Index: c.GetIndex(), Voters: c.GetVoters(), Told: c.GetTold(), Equal: c.GetEqual(), Disputed: c.GetDisputed(),
 	}
 }

@@ -16,7 +16,6 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
@@ -30,6 +29,7 @@ type Cluster struct {
 	raft      *raft.Raft
 	gossip    *gossip
 	catalog   *catalog.Catalog
+	machine   Machine
 	peers     Peers
 	logger    *slog.Logger
 
@@ -37,6 +37,18 @@ type Cluster struct {
 	reads      *rounds // of ReadIndex, on the leader
 	progress   progress
 
+	life
+}
+
+// Machine is what Raft drives: package fsm's, which applies to the catalog.
+type Machine interface {
+	raft.BatchingFSM
+	// HashAt returns the running hash at an index that the catalog has reached, false when it is not known any more.
+	HashAt(index catalog.LogIndex) (Hash, bool)
+}
+
+// life is how long a node runs.
+type life struct {
 	lifetime context.Context // ends when Shutdown begins
 	workers  sync.WaitGroup
 	closing  closing
@@ -46,6 +58,8 @@ type Cluster struct {
 type progress struct {
 	ready   atomic.Bool
 	waiting atomic.Pointer[string] // what it waits for before it belongs to a cluster; for people
+	// compared is the last comparison of hashes, nil before the first.
+	compared atomic.Pointer[Comparison]
 }
 
 // closing ends lifetime, and makes Shutdown happen once.
@@ -60,26 +74,29 @@ type closing struct {
 //
 // It fails with reason CONFIG_INVALID; ADDRESS_IN_USE, naming the setting; CLUSTER_MISMATCH when the data directory
 // belongs to another cluster than the nodes of Config.Join; STORAGE_FAILED when another process uses the data
-// directory or the disk fails; CONTENT_CORRUPT when parts of the data directory do not fit each other. A failed Open
-// leaves nothing running.
-func Open(cfg Config, machine *fsm.FSM, cat *catalog.Catalog, peers Peers, logger *slog.Logger) (*Cluster, error) {
+// directory or the disk fails; CONTENT_CORRUPT when parts of the data directory do not fit each other; REMOVED or DIVERGED
+// when this node's id was retired. A failed Open leaves nothing running.
+func Open(cfg Config, machine Machine, cat *catalog.Catalog, peers Peers, logger *slog.Logger) (*Cluster, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{config: cfg, catalog: cat, peers: peers, logger: logger, leadership: newSignal(), reads: newRounds()}
+	c := &Cluster{
+		config: cfg, catalog: cat, machine: machine, peers: peers, logger: logger, leadership: newSignal(), reads: newRounds(),
+	}
 	c.lifetime, c.closing.end = context.WithCancel(context.Background())
 	c.await("starting")
-	if err := c.open(machine); err != nil {
+	if err := c.open(); err != nil {
 		return nil, errors.Join(err, c.abandon())
 	}
 	c.workers.Go(c.steer)
 	c.workers.Go(func() { c.reads.serve(c.lifetime, c.prove) })
 	c.workers.Go(c.gossip.rejoin)
+	c.workers.Go(c.watchHashes)
 	return c, nil
 }
 
-func (c *Cluster) open(machine *fsm.FSM) error {
+func (c *Cluster) open() error {
 	var err error
 	if c.storage, err = openStorage(c.config, c.logger); err != nil {
 		return err
@@ -87,10 +104,13 @@ func (c *Cluster) open(machine *fsm.FSM) error {
 	if c.identity, err = openIdentity(c.config.DataDir, c.storage); err != nil {
 		return err
 	}
+	if err := c.identity.retired(); err != nil {
+		return err
+	}
 	if c.transport, err = openTransport(&c.config, c.identity, c.logger); err != nil {
 		return err
 	}
-	if err := c.openRaft(machine); err != nil {
+	if err := c.openRaft(); err != nil {
 		return err
 	}
 	if c.gossip, err = openGossip(c.lifetime, &c.config, c.identity, c.logger); err != nil {
@@ -101,9 +121,9 @@ func (c *Cluster) open(machine *fsm.FSM) error {
 
 // openRaft starts Raft on what the disk holds. An empty node runs it too: it neither votes nor starts elections before
 // the handshake of the transport has made it a member.
-func (c *Cluster) openRaft(machine *fsm.FSM) error {
+func (c *Cluster) openRaft() error {
 	s := c.storage
-	running, err := raft.NewRaft(c.raftConfig(), machine, s.logs, s.stable, s.snapshots, c.transport)
+	running, err := raft.NewRaft(c.raftConfig(), c.machine, s.logs, s.stable, s.snapshots, c.transport)
 	if err != nil {
 		return errdef.Wrap(errdef.Internal, err, "raft cannot start from %s", c.config.DataDir)
 	}

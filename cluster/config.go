@@ -19,6 +19,8 @@ type Config struct {
 	// DeadVoterAfter is how long a member must have answered no heartbeat of the leader, and have been seen alive by
 	// nobody, before a nonvoter takes its place; 0 for never.
 	DeadVoterAfter time.Duration
+	// Steady is how long a nonvoter must have answered all heartbeats before it takes that place; 10 s where it is zero.
+	Steady time.Duration
 	// Listen.Raft and Listen.Gossip are bound here (port 0 picks a free one); the other fields are not looked at.
 	Listen Addresses
 	// Advertise is what the other nodes are told. Hosts may be DNS names, which are resolved at each dial. An empty
@@ -56,8 +58,8 @@ type Timings struct {
 	Patience time.Duration
 	// Tick is how often membership is looked at when nothing happens; 250 ms.
 	Tick time.Duration
-	// Steady is how long a nonvoter must have answered all heartbeats before it takes the place of a dead voter; 10 s.
-	Steady time.Duration
+	// Compare is how often a node compares its running hash with the voters'; 5 s.
+	Compare time.Duration
 	// Rejoin is how often Join is tried again once this node belongs to a cluster; 10 s. Before, it is four Ticks.
 	Rejoin time.Duration
 	// Probe is the interval of gossip's failure detector; 1 s. A dead node is known as dead after about five of them.
@@ -76,7 +78,8 @@ func (t Timings) complete() Timings {
 		{&t.Lease, 400 * time.Millisecond}, {&t.Commit, 20 * time.Millisecond},
 		{&t.Transport, 5 * time.Second}, {&t.Call, 2 * time.Second}, {&t.Patience, 2 * time.Second},
 		{&t.Tick, 250 * time.Millisecond}, {&t.Rejoin, 10 * time.Second}, {&t.Probe, time.Second},
-		{&t.Disk, 10 * time.Second}, {&t.Steady, 10 * time.Second}, {&t.SnapshotInterval, 30 * time.Second},
+		{&t.Disk, 10 * time.Second},
+		{&t.Compare, 5 * time.Second}, {&t.SnapshotInterval, 30 * time.Second},
 	} {
 		if *field.value == 0 {
 			*field.value = field.unset
@@ -97,6 +100,9 @@ const maxName = 64
 // complete returns the configuration with defaults, or an error of reason CONFIG_INVALID.
 func (c Config) complete() (Config, error) {
 	c.Timings = c.Timings.complete()
+	if c.Steady == 0 {
+		c.Steady = 10 * time.Second
+	}
 	if c.Fatal == nil {
 		c.Fatal = func(error) {}
 	}

@@ -27,7 +27,7 @@ func (f *fleet) prepareWithSpare() (voters []*node, spare *node) {
 }
 
 func (n *node) buriesSoon() {
-	n.config.DeadVoterAfter, n.config.Timings.Steady = 2*time.Second, 500*time.Millisecond
+	n.config.DeadVoterAfter, n.config.Steady = 2*time.Second, 500*time.Millisecond
 }
 
 // A voter that stays dead is replaced by the nonvoter, and what it held is forgotten. Should it return after all, with its

@@ -35,6 +35,7 @@ type fleet struct {
 	promise func(*Cluster, Promise) error
 	apply   func(context.Context, *Cluster, []byte) (catalog.LogIndex, error)
 	state   func(*Cluster) (NodeState, error)
+	hash    func(*Cluster, catalog.LogIndex) (Hash, error)
 }
 
 // node is one member of a fleet; it outlives its Cluster, which a test may stop and start.
@@ -43,6 +44,8 @@ type node struct {
 	config  Config
 	cluster *Cluster
 	catalog *catalog.Catalog
+	// wrap, where set, stands between Raft and the state machine.
+	wrap func(Machine) Machine
 }
 
 func newFleet(t *testing.T) *fleet {
@@ -114,7 +117,11 @@ func freeAddress(t *testing.T) string {
 func (n *node) open() error {
 	cat := catalog.New()
 	stop := func(err error) { n.fleet.t.Errorf("%s: the state machine stopped: %v", n.config.Name, err) }
-	opened, err := Open(n.config, fsm.New(cat, fsm.Options{Stop: stop}), cat, n.fleet, testLogger(n.config.Name))
+	var machine Machine = fsm.New(cat, fsm.Options{Stop: stop})
+	if n.wrap != nil {
+		machine = n.wrap(machine)
+	}
+	opened, err := Open(n.config, machine, cat, n.fleet, testLogger(n.config.Name))
 	n.fleet.mutex.Lock()
 	defer n.fleet.mutex.Unlock()
 	n.cluster, n.catalog = opened, cat

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/durable"
@@ -24,6 +25,15 @@ type record struct {
 	ClusterID string `json:"clusterId,omitempty"`
 	// Promise is what reserves this node before it is a member.
 	Promise *Promise `json:"promise,omitempty"`
+	// Retired tells that this id takes no part in its cluster any more, and never will.
+	Retired *retirement `json:"retired,omitempty"`
+}
+
+// retirement is the end of a node id.
+type retirement struct {
+	Reason errdef.Reason `json:"reason"` // REMOVED or DIVERGED
+	Text   string        `json:"text"`
+	Time   time.Time     `json:"time"`
 }
 
 // told returns the cluster that this node is a member of or promised to.
@@ -147,6 +157,33 @@ func (i *identity) pledge(p Promise) error {
 		return mismatch(r, p.ClusterID)
 	}
 	return i.write(record{ID: r.ID, Promise: &p})
+}
+
+// retire ends the id of this node for good. The first reason stays.
+func (i *identity) retire(reason errdef.Reason, text string) error {
+	i.writing.Lock()
+	defer i.writing.Unlock()
+	r := i.current()
+	if r.Retired != nil {
+		return nil
+	}
+	r.Retired = &retirement{Reason: reason, Text: text, Time: time.Now().UTC()}
+	return i.write(r)
+}
+
+// retired returns why this id takes no part any more, with the way back, or nil.
+func (i *identity) retired() error {
+	r := i.current().Retired
+	if r == nil {
+		return nil
+	}
+	failure := errdef.New(r.Reason, "%s", r.Text)
+	dir := filepath.Dir(i.path)
+	if r.Reason == errdef.Diverged {
+		return failure.WithRemedy("keep %s for a report, and start the node with an empty data directory: it joins again "+
+			"under a new id", dir)
+	}
+	return failure.WithRemedy("stop the node; should it join again, under a new id, delete node.json and raft in %s first", dir)
 }
 
 // withdraw gives up the promise to a cluster, if there is one and it was not kept yet.

@@ -58,7 +58,7 @@ func (c *Cluster) view() view {
 	v := view{
 		self: c.Self(), cluster: c.ClusterID(), expect: c.config.Expect, servers: servers, seen: c.gossip.seen(),
 		heard: c.transport.contacts.follow(c.raft.CurrentTerm(), servers), now: time.Now(),
-		deadAfter: c.config.DeadVoterAfter, steady: c.config.Timings.Steady,
+		deadAfter: c.config.DeadVoterAfter, steady: c.config.Steady,
 	}
 	v.seen[v.self] = sighting{metadata: c.gossip.self(), State: StateAlive} // a leader may have moved, too
 	return v

@@ -8,23 +8,35 @@ import (
 
 // Peers asks other nodes. address is Member.Addresses.Peer. All methods return errors of package errdef and must be
 // safe for concurrent use.
+type Peers interface {
+	LeaderPeers
+	MemberPeers
+}
+
+// LeaderPeers asks the leader. A node that does not lead answers NOT_LEADER.
+type LeaderPeers interface {
+	// Apply submits an encoded command to the node at address. Reason UNAVAILABLE says that the command was certainly not
+	// delivered, so that it is safe to submit it again; where it may have been delivered and the answer was lost, the
+	// reason must be OUTCOME_UNKNOWN.
+	Apply(ctx context.Context, address string, command []byte) (catalog.LogIndex, error)
+	// ReadIndex calls Cluster.ReadIndexLocal of the node at address.
+	ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error)
+}
+
+// MemberPeers asks any node.
 //
 // An answer CLUSTER_MISMATCH is due only when caller and callee both belong to a cluster and these differ: a node
 // with an empty disk is asked by the leader of the cluster that it will join, and asks nodes that already belong to
 // one.
-type Peers interface {
-	// Apply submits an encoded command to the node at address, which must be the leader (else NOT_LEADER). Reason
-	// UNAVAILABLE says that the command was certainly not delivered, so that it is safe to submit it again; where it
-	// may have been delivered and the answer was lost, the reason must be OUTCOME_UNKNOWN.
-	Apply(ctx context.Context, address string, command []byte) (catalog.LogIndex, error)
+type MemberPeers interface {
 	// Promise calls Cluster.Promise of the node at address.
 	Promise(ctx context.Context, address string, p Promise) error
 	// Release calls Cluster.Release of the node at address.
 	Release(ctx context.Context, address string, p Promise) error
 	// State calls Cluster.State of the node at address. The answer must not be older than the call.
 	State(ctx context.Context, address string) (NodeState, error)
-	// ReadIndex calls Cluster.ReadIndexLocal of the node at address, which must be the leader (else NOT_LEADER).
-	ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error)
+	// HashAt calls Cluster.HashAt of the node at address.
+	HashAt(ctx context.Context, address string, node catalog.NodeID, index catalog.LogIndex) (Hash, error)
 }
 
 // Promise reserves a node with an empty disk for a cluster about to be bootstrapped by Proposer from Candidates.

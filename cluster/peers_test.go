@@ -68,3 +68,16 @@ func (f *fleet) ReadIndex(ctx context.Context, address string) (catalog.LogIndex
 	}
 	return c.ReadIndexLocal(ctx)
 }
+
+func (f *fleet) HashAt(
+	ctx context.Context, address string, node catalog.NodeID, index catalog.LogIndex,
+) (Hash, error) {
+	c, err := f.at(address)
+	if err != nil {
+		return Hash{}, err
+	}
+	if f.hash != nil {
+		return f.hash(c, index)
+	}
+	return c.HashAt(ctx, node, index)
+}

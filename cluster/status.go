@@ -52,8 +52,18 @@ func (c *Cluster) State() NodeState {
 }
 
 // Ready returns nil once this node has, since it started, applied all that its cluster had committed. Before, it
-// returns an error of reason NOT_READY that says what it waits for, or of CLUSTER_MISMATCH.
+// returns an error of reason NOT_READY that says what it waits for, or of CLUSTER_MISMATCH. It fails with REMOVED or
+// DIVERGED for a node whose id was retired, and with DIVERGED while the voters hold different commands and no majority of
+// them agrees.
 func (c *Cluster) Ready() error {
+	if err := c.identity.retired(); err != nil {
+		return err
+	}
+	if last, known := c.Compared(); known && last.Disputed {
+		return errdef.New(errdef.Diverged, "the voters hold different commands, and no majority of them agrees: at index %d "+
+			"%d of %d have this node's", last.Index, last.Equal, last.Voters).
+			WithRemedy("bring the other voters back; should that not settle it, compare: ocistern status --all --catalog-digest")
+	}
 	if c.progress.ready.Load() {
 		return nil
 	}

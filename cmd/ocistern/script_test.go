@@ -112,6 +112,7 @@ func wholeStatus(i int) *registryv1.GetStatusResponse {
 		Catalog: &registryv1.Catalog{
 			Index: 42, Tags: 1, Manifests: 3, ReferrersLists: 3, Blobs: 4, Links: 4,
 			CommandHash: "0123456789abcdef0123", Digest: "sha256:feed",
+			Comparison: &registryv1.Comparison{Index: 40, Voters: 3, Told: 3, Equal: 3},
 		},
 		Content:   &registryv1.Content{Blobs: 7, Bytes: 3 << 20, MemoryBytes: 1500},
 		Upstreams: []*registryv1.Upstream{{Name: "up.test", Url: "http://127.0.0.1:1", Requests: uint64(i + 1)}},
@@ -158,8 +159,8 @@ func (s *stage) node(args []string) error {
 	return nil
 }
 
-// see changes what all nodes report: see member NAME STATE, see address NAME (its real one), see no-leader, see diverged
-// NAME.
+// see changes what all nodes report: see member NAME STATE, see address NAME (its real one), see no-leader, see disputed,
+// see diverged NAME.
 func (s *stage) see(args []string) error {
 	for name, status := range s.statuses {
 		switch args[0] {
@@ -177,6 +178,8 @@ func (s *stage) see(args []string) error {
 			}
 		case "no-leader":
 			status.Leader = ""
+		case "disputed":
+			status.Catalog.Comparison = &registryv1.Comparison{Index: 41, Voters: 3, Told: 2, Equal: 1, Disputed: true}
 		case "diverged":
 			if name == args[1] {
 				status.Catalog.CommandHash = "fedcba9876543210fedc"

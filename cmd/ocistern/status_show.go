@@ -69,7 +69,7 @@ func clusterTable(s *client.Status) *table {
 	t.row("catalog", fmt.Sprintf("index %d: %d tags, %d manifests, %d referrers lists, %d absences, %d blobs, %d links",
 		s.Catalog.Index, s.Catalog.Tags, s.Catalog.Manifests, s.Catalog.ReferrersLists, s.Catalog.Absences, s.Catalog.Blobs,
 		s.Catalog.Links))
-	t.row("command hash", s.Catalog.CommandHash)
+	t.row("command hash", fmt.Sprintf("%s (%s)", short(s.Catalog.CommandHash), compared(s.Catalog.Comparison)))
 	if s.Catalog.Digest != "" {
 		t.row("digest", s.Catalog.Digest)
 	}
@@ -92,6 +92,18 @@ func clusterTable(s *client.Status) *table {
 		t.row(u.Name, u.URL, u.Requests)
 	}
 	return t
+}
+
+// compared tells how the hash of the node that answered compares with those of the voters.
+func compared(c *client.Comparison) string {
+	switch {
+	case c == nil:
+		return "not compared yet"
+	case c.Disputed:
+		return fmt.Sprintf("disputed: %d of %d voters have it at index %d", c.Equal, c.Voters, c.Index)
+	default:
+		return fmt.Sprintf("equal on %d of %d voters at index %d", c.Equal, c.Voters, c.Index)
+	}
 }
 
 func leaderName(s *client.Status) string {

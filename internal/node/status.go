@@ -17,6 +17,12 @@ func (n *Node) Status(_ context.Context, catalogDigest bool) (*registryv1.GetSta
 		Version: n.options.Version, ClusterId: c.ClusterID(), Leader: string(raft.Leader), Term: raft.Term,
 		Catalog: catalogMessage(snapshot), Content: n.contentMessage(),
 	}
+	if compared, ever := c.Compared(); ever {
+		response.Catalog.Comparison = &registryv1.Comparison{
+			Index: uint64(compared.Index), Voters: uint32(compared.Voters), Told: uint32(compared.Told),
+			Equal: uint32(compared.Equal), Disputed: compared.Disputed,
+		}
+	}
 	for _, member := range c.Members() {
 		message := memberMessage(member)
 		if member.ID == c.Self() {

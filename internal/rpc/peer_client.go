@@ -112,6 +112,24 @@ func (c *PeerClient) State(ctx context.Context, address string) (cluster.NodeSta
 	return parseState(response), nil
 }
 
+// HashAt asks the node at address for its running hash at an index. ctx bounds it.
+func (c *PeerClient) HashAt(
+	ctx context.Context, address string, node catalog.NodeID, index catalog.LogIndex,
+) (cluster.Hash, error) {
+	service, err := c.service(address)
+	if err != nil {
+		return cluster.Hash{}, err
+	}
+	response, err := service.GetHash(ctx, &peerv1.GetHashRequest{Node: string(node), Index: uint64(index)})
+	if err != nil {
+		return cluster.Hash{}, peerError(address, err)
+	}
+	if len(response.GetHash()) != len(cluster.Hash{}) {
+		return cluster.Hash{}, errdef.New(errdef.Internal, "peer %s sent a hash of %d bytes", address, len(response.GetHash()))
+	}
+	return cluster.Hash(response.GetHash()), nil
+}
+
 // ReadIndex asks the node at address, the leader, for the index of a linearizable read. ctx bounds it.
 func (c *PeerClient) ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error) {
 	service, err := c.service(address)

@@ -23,6 +23,7 @@ type Member interface {
 	Promise(ctx context.Context, promise cluster.Promise) error
 	Release(ctx context.Context, promise cluster.Promise) error
 	State() cluster.NodeState
+	HashAt(ctx context.Context, node catalog.NodeID, index catalog.LogIndex) (cluster.Hash, error)
 }
 
 // Leader is what peers ask of this node when it leads; else it fails with NOT_LEADER. Package cluster implements it.
@@ -155,4 +156,13 @@ func (s *peerService) ReadIndex(
 ) (*peerv1.ReadIndexResponse, error) {
 	index, err := s.leader.ReadIndexLocal(ctx)
 	return &peerv1.ReadIndexResponse{Index: uint64(index)}, err
+}
+
+// GetHash implements the peer service.
+func (s *peerService) GetHash(ctx context.Context, request *peerv1.GetHashRequest) (*peerv1.GetHashResponse, error) {
+	hash, err := s.member.HashAt(ctx, catalog.NodeID(request.GetNode()), catalog.LogIndex(request.GetIndex()))
+	if err != nil {
+		return nil, err
+	}
+	return &peerv1.GetHashResponse{Hash: hash[:]}, nil
 }

@@ -57,6 +57,10 @@ func (n *node) State() cluster.NodeState {
 	return cluster.NodeState{ID: "b", ClusterID: n.id, Empty: true, Term: 3, Applied: 7, Last: 9}
 }
 
+func (n *node) HashAt(_ context.Context, node catalog.NodeID, index catalog.LogIndex) (cluster.Hash, error) {
+	return cluster.Hash{node[0], byte(index)}, n.err
+}
+
 func (n *node) ReadIndexLocal(context.Context) (catalog.LogIndex, error) { return 11, n.err }
 
 func (n *node) Refresh(_ context.Context, key fill.Key, seen catalog.LogIndex) (catalog.LogIndex, error) {
@@ -102,6 +106,9 @@ func TestPeerCallsCross(t *testing.T) {
 	}
 	if index, err := c.ReadIndex(ctx, address); err != nil || index != 11 {
 		t.Errorf("read index: %d, %v", index, err)
+	}
+	if hash, err := c.HashAt(ctx, address, "b", 12); err != nil || hash != (cluster.Hash{'b', 12}) {
+		t.Errorf("hash: %x, %v", hash, err)
 	}
 	promise := cluster.Promise{
 		ClusterID: "one", Proposer: "a",

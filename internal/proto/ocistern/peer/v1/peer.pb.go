@@ -939,6 +939,104 @@ func (x *ReadIndexResponse) GetIndex() uint64 {
 	return 0
 }
 
+type GetHashRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node id of the one that is meant.
+	Node          string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Index         uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetHashRequest) Reset() {
+	*x = GetHashRequest{}
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetHashRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetHashRequest) ProtoMessage() {}
+
+func (x *GetHashRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetHashRequest.ProtoReflect.Descriptor instead.
+func (*GetHashRequest) Descriptor() ([]byte, []int) {
+	return file_ocistern_peer_v1_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetHashRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *GetHashRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type GetHashResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256.
+	Hash          []byte `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetHashResponse) Reset() {
+	*x = GetHashResponse{}
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetHashResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetHashResponse) ProtoMessage() {}
+
+func (x *GetHashResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetHashResponse.ProtoReflect.Descriptor instead.
+func (*GetHashResponse) Descriptor() ([]byte, []int) {
+	return file_ocistern_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetHashResponse) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
 type FetchContentResponse_Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MediaType     string                 `protobuf:"bytes,1,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
@@ -949,7 +1047,7 @@ type FetchContentResponse_Header struct {
 
 func (x *FetchContentResponse_Header) Reset() {
 	*x = FetchContentResponse_Header{}
-	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -961,7 +1059,7 @@ func (x *FetchContentResponse_Header) String() string {
 func (*FetchContentResponse_Header) ProtoMessage() {}
 
 func (x *FetchContentResponse_Header) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1154,12 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\x04term\x18\x06 \x01(\x04R\x04term\"\x12\n" +
 	"\x10ReadIndexRequest\")\n" +
 	"\x11ReadIndexResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index*]\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\":\n" +
+	"\x0eGetHashRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"%\n" +
+	"\x0fGetHashResponse\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\fR\x04hash*]\n" +
 	"\vRefreshKind\x12\x1c\n" +
 	"\x18REFRESH_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10REFRESH_KIND_TAG\x10\x01\x12\x1a\n" +
@@ -1064,7 +1167,7 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\vContentKind\x12\x1c\n" +
 	"\x18CONTENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CONTENT_KIND_MANIFEST\x10\x01\x12\x15\n" +
-	"\x11CONTENT_KIND_BLOB\x10\x022\xd1\x04\n" +
+	"\x11CONTENT_KIND_BLOB\x10\x022\xa1\x05\n" +
 	"\vPeerService\x12H\n" +
 	"\x05Apply\x12\x1e.ocistern.peer.v1.ApplyRequest\x1a\x1f.ocistern.peer.v1.ApplyResponse\x12N\n" +
 	"\aRefresh\x12 .ocistern.peer.v1.RefreshRequest\x1a!.ocistern.peer.v1.RefreshResponse\x12_\n" +
@@ -1072,7 +1175,8 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\aPromise\x12 .ocistern.peer.v1.PromiseRequest\x1a!.ocistern.peer.v1.PromiseResponse\x12N\n" +
 	"\aRelease\x12 .ocistern.peer.v1.ReleaseRequest\x1a!.ocistern.peer.v1.ReleaseResponse\x12Q\n" +
 	"\bGetState\x12!.ocistern.peer.v1.GetStateRequest\x1a\".ocistern.peer.v1.GetStateResponse\x12T\n" +
-	"\tReadIndex\x12\".ocistern.peer.v1.ReadIndexRequest\x1a#.ocistern.peer.v1.ReadIndexResponseBEZCgithub.com/ocistern/ocistern/internal/proto/ocistern/peer/v1;peerv1b\x06proto3"
+	"\tReadIndex\x12\".ocistern.peer.v1.ReadIndexRequest\x1a#.ocistern.peer.v1.ReadIndexResponse\x12N\n" +
+	"\aGetHash\x12 .ocistern.peer.v1.GetHashRequest\x1a!.ocistern.peer.v1.GetHashResponseBEZCgithub.com/ocistern/ocistern/internal/proto/ocistern/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_ocistern_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -1087,7 +1191,7 @@ func file_ocistern_peer_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_ocistern_peer_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_ocistern_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_ocistern_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_ocistern_peer_v1_peer_proto_goTypes = []any{
 	(RefreshKind)(0),                    // 0: ocistern.peer.v1.RefreshKind
 	(ContentKind)(0),                    // 1: ocistern.peer.v1.ContentKind
@@ -1106,12 +1210,14 @@ var file_ocistern_peer_v1_peer_proto_goTypes = []any{
 	(*GetStateResponse)(nil),            // 14: ocistern.peer.v1.GetStateResponse
 	(*ReadIndexRequest)(nil),            // 15: ocistern.peer.v1.ReadIndexRequest
 	(*ReadIndexResponse)(nil),           // 16: ocistern.peer.v1.ReadIndexResponse
-	(*FetchContentResponse_Header)(nil), // 17: ocistern.peer.v1.FetchContentResponse.Header
+	(*GetHashRequest)(nil),              // 17: ocistern.peer.v1.GetHashRequest
+	(*GetHashResponse)(nil),             // 18: ocistern.peer.v1.GetHashResponse
+	(*FetchContentResponse_Header)(nil), // 19: ocistern.peer.v1.FetchContentResponse.Header
 }
 var file_ocistern_peer_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: ocistern.peer.v1.RefreshRequest.kind:type_name -> ocistern.peer.v1.RefreshKind
 	1,  // 1: ocistern.peer.v1.FetchContentRequest.kind:type_name -> ocistern.peer.v1.ContentKind
-	17, // 2: ocistern.peer.v1.FetchContentResponse.header:type_name -> ocistern.peer.v1.FetchContentResponse.Header
+	19, // 2: ocistern.peer.v1.FetchContentResponse.header:type_name -> ocistern.peer.v1.FetchContentResponse.Header
 	9,  // 3: ocistern.peer.v1.PromiseRequest.candidates:type_name -> ocistern.peer.v1.Candidate
 	2,  // 4: ocistern.peer.v1.PeerService.Apply:input_type -> ocistern.peer.v1.ApplyRequest
 	4,  // 5: ocistern.peer.v1.PeerService.Refresh:input_type -> ocistern.peer.v1.RefreshRequest
@@ -1120,15 +1226,17 @@ var file_ocistern_peer_v1_peer_proto_depIdxs = []int32{
 	11, // 8: ocistern.peer.v1.PeerService.Release:input_type -> ocistern.peer.v1.ReleaseRequest
 	13, // 9: ocistern.peer.v1.PeerService.GetState:input_type -> ocistern.peer.v1.GetStateRequest
 	15, // 10: ocistern.peer.v1.PeerService.ReadIndex:input_type -> ocistern.peer.v1.ReadIndexRequest
-	3,  // 11: ocistern.peer.v1.PeerService.Apply:output_type -> ocistern.peer.v1.ApplyResponse
-	5,  // 12: ocistern.peer.v1.PeerService.Refresh:output_type -> ocistern.peer.v1.RefreshResponse
-	7,  // 13: ocistern.peer.v1.PeerService.FetchContent:output_type -> ocistern.peer.v1.FetchContentResponse
-	10, // 14: ocistern.peer.v1.PeerService.Promise:output_type -> ocistern.peer.v1.PromiseResponse
-	12, // 15: ocistern.peer.v1.PeerService.Release:output_type -> ocistern.peer.v1.ReleaseResponse
-	14, // 16: ocistern.peer.v1.PeerService.GetState:output_type -> ocistern.peer.v1.GetStateResponse
-	16, // 17: ocistern.peer.v1.PeerService.ReadIndex:output_type -> ocistern.peer.v1.ReadIndexResponse
-	11, // [11:18] is the sub-list for method output_type
-	4,  // [4:11] is the sub-list for method input_type
+	17, // 11: ocistern.peer.v1.PeerService.GetHash:input_type -> ocistern.peer.v1.GetHashRequest
+	3,  // 12: ocistern.peer.v1.PeerService.Apply:output_type -> ocistern.peer.v1.ApplyResponse
+	5,  // 13: ocistern.peer.v1.PeerService.Refresh:output_type -> ocistern.peer.v1.RefreshResponse
+	7,  // 14: ocistern.peer.v1.PeerService.FetchContent:output_type -> ocistern.peer.v1.FetchContentResponse
+	10, // 15: ocistern.peer.v1.PeerService.Promise:output_type -> ocistern.peer.v1.PromiseResponse
+	12, // 16: ocistern.peer.v1.PeerService.Release:output_type -> ocistern.peer.v1.ReleaseResponse
+	14, // 17: ocistern.peer.v1.PeerService.GetState:output_type -> ocistern.peer.v1.GetStateResponse
+	16, // 18: ocistern.peer.v1.PeerService.ReadIndex:output_type -> ocistern.peer.v1.ReadIndexResponse
+	18, // 19: ocistern.peer.v1.PeerService.GetHash:output_type -> ocistern.peer.v1.GetHashResponse
+	12, // [12:20] is the sub-list for method output_type
+	4,  // [4:12] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -1149,7 +1257,7 @@ func file_ocistern_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ocistern_peer_v1_peer_proto_rawDesc), len(file_ocistern_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

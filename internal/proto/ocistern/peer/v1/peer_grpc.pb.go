@@ -29,6 +29,7 @@ const (
 	PeerService_Release_FullMethodName      = "/ocistern.peer.v1.PeerService/Release"
 	PeerService_GetState_FullMethodName     = "/ocistern.peer.v1.PeerService/GetState"
 	PeerService_ReadIndex_FullMethodName    = "/ocistern.peer.v1.PeerService/ReadIndex"
+	PeerService_GetHash_FullMethodName      = "/ocistern.peer.v1.PeerService/GetHash"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -49,6 +50,8 @@ type PeerServiceClient interface {
 	GetState(ctx context.Context, in *GetStateRequest, opts ...grpc.CallOption) (*GetStateResponse, error)
 	// ReadIndex asks the leader, which this node must be, for an index at which a linearizable read may be answered.
 	ReadIndex(ctx context.Context, in *ReadIndexRequest, opts ...grpc.CallOption) (*ReadIndexResponse, error)
+	// GetHash tells this node's running hash over all commands up to an index, once it has come there.
+	GetHash(ctx context.Context, in *GetHashRequest, opts ...grpc.CallOption) (*GetHashResponse, error)
 }
 
 type peerServiceClient struct {
@@ -138,6 +141,16 @@ func (c *peerServiceClient) ReadIndex(ctx context.Context, in *ReadIndexRequest,
 	return out, nil
 }
 
+func (c *peerServiceClient) GetHash(ctx context.Context, in *GetHashRequest, opts ...grpc.CallOption) (*GetHashResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetHashResponse)
+	err := c.cc.Invoke(ctx, PeerService_GetHash_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -156,6 +169,8 @@ type PeerServiceServer interface {
 	GetState(context.Context, *GetStateRequest) (*GetStateResponse, error)
 	// ReadIndex asks the leader, which this node must be, for an index at which a linearizable read may be answered.
 	ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexResponse, error)
+	// GetHash tells this node's running hash over all commands up to an index, once it has come there.
+	GetHash(context.Context, *GetHashRequest) (*GetHashResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -186,6 +201,9 @@ func (UnimplementedPeerServiceServer) GetState(context.Context, *GetStateRequest
 }
 func (UnimplementedPeerServiceServer) ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReadIndex not implemented")
+}
+func (UnimplementedPeerServiceServer) GetHash(context.Context, *GetHashRequest) (*GetHashResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetHash not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -327,6 +345,24 @@ func _PeerService_ReadIndex_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_GetHash_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetHashRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).GetHash(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_GetHash_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).GetHash(ctx, req.(*GetHashRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -357,6 +393,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReadIndex",
 			Handler:    _PeerService_ReadIndex_Handler,
+		},
+		{
+			MethodName: "GetHash",
+			Handler:    _PeerService_GetHash_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

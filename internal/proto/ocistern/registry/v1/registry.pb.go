@@ -1227,7 +1227,9 @@ type Catalog struct {
 	// Running SHA-256 over all applied commands.
 	CommandHash string `protobuf:"bytes,8,opt,name=command_hash,json=commandHash,proto3" json:"command_hash,omitempty"`
 	// SHA-256 over the whole catalog, when asked for.
-	Digest        string `protobuf:"bytes,9,opt,name=digest,proto3" json:"digest,omitempty"`
+	Digest string `protobuf:"bytes,9,opt,name=digest,proto3" json:"digest,omitempty"`
+	// How the command hash compared with the voters' when that was last looked at; unset before the first time.
+	Comparison    *Comparison `protobuf:"bytes,10,opt,name=comparison,proto3" json:"comparison,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1325,6 +1327,91 @@ func (x *Catalog) GetDigest() string {
 	return ""
 }
 
+func (x *Catalog) GetComparison() *Comparison {
+	if x != nil {
+		return x.Comparison
+	}
+	return nil
+}
+
+type Comparison struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Index  uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Voters uint32                 `protobuf:"varint,2,opt,name=voters,proto3" json:"voters,omitempty"`
+	// Voters that told their hash at the index, and those whose hash was this node's.
+	Told  uint32 `protobuf:"varint,3,opt,name=told,proto3" json:"told,omitempty"`
+	Equal uint32 `protobuf:"varint,4,opt,name=equal,proto3" json:"equal,omitempty"`
+	// Voters differ, and no majority agrees.
+	Disputed      bool `protobuf:"varint,5,opt,name=disputed,proto3" json:"disputed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Comparison) Reset() {
+	*x = Comparison{}
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Comparison) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Comparison) ProtoMessage() {}
+
+func (x *Comparison) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Comparison.ProtoReflect.Descriptor instead.
+func (*Comparison) Descriptor() ([]byte, []int) {
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Comparison) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Comparison) GetVoters() uint32 {
+	if x != nil {
+		return x.Voters
+	}
+	return 0
+}
+
+func (x *Comparison) GetTold() uint32 {
+	if x != nil {
+		return x.Told
+	}
+	return 0
+}
+
+func (x *Comparison) GetEqual() uint32 {
+	if x != nil {
+		return x.Equal
+	}
+	return 0
+}
+
+func (x *Comparison) GetDisputed() bool {
+	if x != nil {
+		return x.Disputed
+	}
+	return false
+}
+
 type Content struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Blobs         uint64                 `protobuf:"varint,1,opt,name=blobs,proto3" json:"blobs,omitempty"`
@@ -1336,7 +1423,7 @@ type Content struct {
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[17]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1435,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[17]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1448,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{17}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Content) GetBlobs() uint64 {
@@ -1396,7 +1483,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[18]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1495,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[18]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1508,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{18}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Upstream) GetName() string {
@@ -1455,7 +1542,7 @@ type FetchBlobResponse_Header struct {
 
 func (x *FetchBlobResponse_Header) Reset() {
 	*x = FetchBlobResponse_Header{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[20]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1467,7 +1554,7 @@ func (x *FetchBlobResponse_Header) String() string {
 func (*FetchBlobResponse_Header) ProtoMessage() {}
 
 func (x *FetchBlobResponse_Header) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[20]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1690,7 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"\fraft_address\x18\x06 \x01(\tR\vraftAddress\x12!\n" +
 	"\fgrpc_address\x18\a \x01(\tR\vgrpcAddress\x12#\n" +
 	"\rapplied_index\x18\b \x01(\x04R\fappliedIndex\x12)\n" +
-	"\x10registry_address\x18\t \x01(\tR\x0fregistryAddress\"\xfd\x01\n" +
+	"\x10registry_address\x18\t \x01(\tR\x0fregistryAddress\"\xbf\x02\n" +
 	"\aCatalog\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04tags\x18\x02 \x01(\x04R\x04tags\x12\x1c\n" +
@@ -1613,7 +1700,18 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"\x05blobs\x18\x06 \x01(\x04R\x05blobs\x12\x14\n" +
 	"\x05links\x18\a \x01(\x04R\x05links\x12!\n" +
 	"\fcommand_hash\x18\b \x01(\tR\vcommandHash\x12\x16\n" +
-	"\x06digest\x18\t \x01(\tR\x06digest\"X\n" +
+	"\x06digest\x18\t \x01(\tR\x06digest\x12@\n" +
+	"\n" +
+	"comparison\x18\n" +
+	" \x01(\v2 .ocistern.registry.v1.ComparisonR\n" +
+	"comparison\"\x80\x01\n" +
+	"\n" +
+	"Comparison\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06voters\x18\x02 \x01(\rR\x06voters\x12\x12\n" +
+	"\x04told\x18\x03 \x01(\rR\x04told\x12\x14\n" +
+	"\x05equal\x18\x04 \x01(\rR\x05equal\x12\x1a\n" +
+	"\bdisputed\x18\x05 \x01(\bR\bdisputed\"X\n" +
 	"\aContent\x12\x14\n" +
 	"\x05blobs\x18\x01 \x01(\x04R\x05blobs\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12!\n" +
@@ -1652,7 +1750,7 @@ func file_ocistern_registry_v1_registry_proto_rawDescGZIP() []byte {
 }
 
 var file_ocistern_registry_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_ocistern_registry_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_ocistern_registry_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_ocistern_registry_v1_registry_proto_goTypes = []any{
 	(ReadLevel)(0),                   // 0: ocistern.registry.v1.ReadLevel
 	(Source)(0),                      // 1: ocistern.registry.v1.Source
@@ -1673,19 +1771,20 @@ var file_ocistern_registry_v1_registry_proto_goTypes = []any{
 	(*GetStatusResponse)(nil),        // 16: ocistern.registry.v1.GetStatusResponse
 	(*Member)(nil),                   // 17: ocistern.registry.v1.Member
 	(*Catalog)(nil),                  // 18: ocistern.registry.v1.Catalog
-	(*Content)(nil),                  // 19: ocistern.registry.v1.Content
-	(*Upstream)(nil),                 // 20: ocistern.registry.v1.Upstream
-	nil,                              // 21: ocistern.registry.v1.Descriptor.AnnotationsEntry
-	(*FetchBlobResponse_Header)(nil), // 22: ocistern.registry.v1.FetchBlobResponse.Header
-	(*durationpb.Duration)(nil),      // 23: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 24: google.protobuf.Timestamp
+	(*Comparison)(nil),               // 19: ocistern.registry.v1.Comparison
+	(*Content)(nil),                  // 20: ocistern.registry.v1.Content
+	(*Upstream)(nil),                 // 21: ocistern.registry.v1.Upstream
+	nil,                              // 22: ocistern.registry.v1.Descriptor.AnnotationsEntry
+	(*FetchBlobResponse_Header)(nil), // 23: ocistern.registry.v1.FetchBlobResponse.Header
+	(*durationpb.Duration)(nil),      // 24: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 25: google.protobuf.Timestamp
 }
 var file_ocistern_registry_v1_registry_proto_depIdxs = []int32{
-	21, // 0: ocistern.registry.v1.Descriptor.annotations:type_name -> ocistern.registry.v1.Descriptor.AnnotationsEntry
+	22, // 0: ocistern.registry.v1.Descriptor.annotations:type_name -> ocistern.registry.v1.Descriptor.AnnotationsEntry
 	0,  // 1: ocistern.registry.v1.Target.level:type_name -> ocistern.registry.v1.ReadLevel
-	23, // 2: ocistern.registry.v1.Target.max_age:type_name -> google.protobuf.Duration
+	24, // 2: ocistern.registry.v1.Target.max_age:type_name -> google.protobuf.Duration
 	1,  // 3: ocistern.registry.v1.Provenance.source:type_name -> ocistern.registry.v1.Source
-	24, // 4: ocistern.registry.v1.Provenance.observed:type_name -> google.protobuf.Timestamp
+	25, // 4: ocistern.registry.v1.Provenance.observed:type_name -> google.protobuf.Timestamp
 	3,  // 5: ocistern.registry.v1.ResolveRequest.target:type_name -> ocistern.registry.v1.Target
 	2,  // 6: ocistern.registry.v1.ResolveResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
 	4,  // 7: ocistern.registry.v1.ResolveResponse.provenance:type_name -> ocistern.registry.v1.Provenance
@@ -1693,7 +1792,7 @@ var file_ocistern_registry_v1_registry_proto_depIdxs = []int32{
 	2,  // 9: ocistern.registry.v1.FetchManifestResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
 	4,  // 10: ocistern.registry.v1.FetchManifestResponse.provenance:type_name -> ocistern.registry.v1.Provenance
 	3,  // 11: ocistern.registry.v1.FetchBlobRequest.target:type_name -> ocistern.registry.v1.Target
-	22, // 12: ocistern.registry.v1.FetchBlobResponse.header:type_name -> ocistern.registry.v1.FetchBlobResponse.Header
+	23, // 12: ocistern.registry.v1.FetchBlobResponse.header:type_name -> ocistern.registry.v1.FetchBlobResponse.Header
 	3,  // 13: ocistern.registry.v1.ListReferrersRequest.target:type_name -> ocistern.registry.v1.Target
 	2,  // 14: ocistern.registry.v1.ListReferrersResponse.referrers:type_name -> ocistern.registry.v1.Descriptor
 	4,  // 15: ocistern.registry.v1.ListReferrersResponse.provenance:type_name -> ocistern.registry.v1.Provenance
@@ -1701,28 +1800,29 @@ var file_ocistern_registry_v1_registry_proto_depIdxs = []int32{
 	4,  // 17: ocistern.registry.v1.ListTagsResponse.provenance:type_name -> ocistern.registry.v1.Provenance
 	17, // 18: ocistern.registry.v1.GetStatusResponse.members:type_name -> ocistern.registry.v1.Member
 	18, // 19: ocistern.registry.v1.GetStatusResponse.catalog:type_name -> ocistern.registry.v1.Catalog
-	19, // 20: ocistern.registry.v1.GetStatusResponse.content:type_name -> ocistern.registry.v1.Content
+	20, // 20: ocistern.registry.v1.GetStatusResponse.content:type_name -> ocistern.registry.v1.Content
 	17, // 21: ocistern.registry.v1.GetStatusResponse.node:type_name -> ocistern.registry.v1.Member
-	20, // 22: ocistern.registry.v1.GetStatusResponse.upstreams:type_name -> ocistern.registry.v1.Upstream
-	2,  // 23: ocistern.registry.v1.FetchBlobResponse.Header.descriptor:type_name -> ocistern.registry.v1.Descriptor
-	4,  // 24: ocistern.registry.v1.FetchBlobResponse.Header.provenance:type_name -> ocistern.registry.v1.Provenance
-	5,  // 25: ocistern.registry.v1.RegistryService.Resolve:input_type -> ocistern.registry.v1.ResolveRequest
-	7,  // 26: ocistern.registry.v1.RegistryService.FetchManifest:input_type -> ocistern.registry.v1.FetchManifestRequest
-	9,  // 27: ocistern.registry.v1.RegistryService.FetchBlob:input_type -> ocistern.registry.v1.FetchBlobRequest
-	11, // 28: ocistern.registry.v1.RegistryService.ListReferrers:input_type -> ocistern.registry.v1.ListReferrersRequest
-	13, // 29: ocistern.registry.v1.RegistryService.ListTags:input_type -> ocistern.registry.v1.ListTagsRequest
-	15, // 30: ocistern.registry.v1.RegistryService.GetStatus:input_type -> ocistern.registry.v1.GetStatusRequest
-	6,  // 31: ocistern.registry.v1.RegistryService.Resolve:output_type -> ocistern.registry.v1.ResolveResponse
-	8,  // 32: ocistern.registry.v1.RegistryService.FetchManifest:output_type -> ocistern.registry.v1.FetchManifestResponse
-	10, // 33: ocistern.registry.v1.RegistryService.FetchBlob:output_type -> ocistern.registry.v1.FetchBlobResponse
-	12, // 34: ocistern.registry.v1.RegistryService.ListReferrers:output_type -> ocistern.registry.v1.ListReferrersResponse
-	14, // 35: ocistern.registry.v1.RegistryService.ListTags:output_type -> ocistern.registry.v1.ListTagsResponse
-	16, // 36: ocistern.registry.v1.RegistryService.GetStatus:output_type -> ocistern.registry.v1.GetStatusResponse
-	31, // [31:37] is the sub-list for method output_type
-	25, // [25:31] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	21, // 22: ocistern.registry.v1.GetStatusResponse.upstreams:type_name -> ocistern.registry.v1.Upstream
+	19, // 23: ocistern.registry.v1.Catalog.comparison:type_name -> ocistern.registry.v1.Comparison
+	2,  // 24: ocistern.registry.v1.FetchBlobResponse.Header.descriptor:type_name -> ocistern.registry.v1.Descriptor
+	4,  // 25: ocistern.registry.v1.FetchBlobResponse.Header.provenance:type_name -> ocistern.registry.v1.Provenance
+	5,  // 26: ocistern.registry.v1.RegistryService.Resolve:input_type -> ocistern.registry.v1.ResolveRequest
+	7,  // 27: ocistern.registry.v1.RegistryService.FetchManifest:input_type -> ocistern.registry.v1.FetchManifestRequest
+	9,  // 28: ocistern.registry.v1.RegistryService.FetchBlob:input_type -> ocistern.registry.v1.FetchBlobRequest
+	11, // 29: ocistern.registry.v1.RegistryService.ListReferrers:input_type -> ocistern.registry.v1.ListReferrersRequest
+	13, // 30: ocistern.registry.v1.RegistryService.ListTags:input_type -> ocistern.registry.v1.ListTagsRequest
+	15, // 31: ocistern.registry.v1.RegistryService.GetStatus:input_type -> ocistern.registry.v1.GetStatusRequest
+	6,  // 32: ocistern.registry.v1.RegistryService.Resolve:output_type -> ocistern.registry.v1.ResolveResponse
+	8,  // 33: ocistern.registry.v1.RegistryService.FetchManifest:output_type -> ocistern.registry.v1.FetchManifestResponse
+	10, // 34: ocistern.registry.v1.RegistryService.FetchBlob:output_type -> ocistern.registry.v1.FetchBlobResponse
+	12, // 35: ocistern.registry.v1.RegistryService.ListReferrers:output_type -> ocistern.registry.v1.ListReferrersResponse
+	14, // 36: ocistern.registry.v1.RegistryService.ListTags:output_type -> ocistern.registry.v1.ListTagsResponse
+	16, // 37: ocistern.registry.v1.RegistryService.GetStatus:output_type -> ocistern.registry.v1.GetStatusResponse
+	32, // [32:38] is the sub-list for method output_type
+	26, // [26:32] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_ocistern_registry_v1_registry_proto_init() }
@@ -1740,7 +1840,7 @@ func file_ocistern_registry_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ocistern_registry_v1_registry_proto_rawDesc), len(file_ocistern_registry_v1_registry_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
