@@ -7,9 +7,10 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 20000x
 UPSTREAM ?=
+ARGS     ?=
 TOOLS    := bin/tools
 
-.PHONY: help build test test-unit e2e lint generate check-generated fuzz bench demo dev image clean
+.PHONY: help build test test-unit e2e lint generate check-generated fuzz bench bench-consensus demo dev image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +45,10 @@ fuzz: ## fuzz every decoder: FUZZTIME inputs (20000x) or seconds (10s) each
 
 bench: ## the benchmarks that argue the choice of data structures (million records; takes minutes)
 	go test -run '^$$' -bench . -benchmem -timeout 30m ./fsm/... ./blobstore/...
+
+bench-consensus: build ## against etcd: commits, linearizable reads, snapshots, failover (takes 20 minutes; ARGS=-help lists flags)
+	cd e2e && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o ../bin/ ./cmd/etcdnode ./cmd/benchconsensus
+	bin/benchconsensus -ocistern bin/ocistern -etcdnode bin/etcdnode $(ARGS)
 
 demo: build ## a fleet verifies a signed image through three nodes, while things break
 	cd e2e && go run ./cmd/demo -ocistern ../bin/ocistern

@@ -40,6 +40,9 @@ func (n *Node) Registry() string { return n.addresses.Registry }
 // Admin returns the address of health and metrics.
 func (n *Node) Admin() string { return n.addresses.Admin }
 
+// Peer returns the address of the API between nodes.
+func (n *Node) Peer() string { return n.addresses.Peer }
+
 // DataDir returns the data directory, which may not exist.
 func (n *Node) DataDir() string { return filepath.Join(n.dir, "data") }
 

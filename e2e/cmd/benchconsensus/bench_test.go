@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocistern/ocistern/e2e/nodes"
+	"github.com/ocistern/ocistern/fsm"
+)
+
+// The whole benchmark with small numbers: it measures every figure, whatever comes out.
+func TestQuick(t *testing.T) {
+	dir := t.TempDir()
+	binary := os.Getenv("OCISTERN_BIN")
+	if binary == "" {
+		built, err := nodes.Build(t.Context(), "../../..", dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		binary = built
+	}
+	etcdnode := filepath.Join(dir, "etcdnode")
+	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", etcdnode, "../etcdnode").CombinedOutput(); err != nil {
+		t.Fatalf("etcdnode does not build: %v\n%s", err, output)
+	}
+	var out, progress bytes.Buffer
+	code := run(t.Context(), []string{"-quick", "-ocistern", binary, "-etcdnode", etcdnode, "-dir", dir}, &out, &progress)
+	if code != exitDone {
+		t.Fatalf("exit status %d\n%s\n%s", code, out.String(), progress.String())
+	}
+	for _, want := range []string{
+		`^fsync-p50 .*`, `^fsync-p99 .*`,
+		`^commits-1-clients .* >=1\.00x (reached|short)`, `^commits-64-clients .* >=2\.00x (reached|short)`,
+		`^commits-256-clients .* >=2\.00x (reached|short)`,
+		`^reads-1-client .* - -`, `^reads-64-clients .* >=2\.00x (reached|short)`,
+		`^reads-follower-1-client .* - -`, `^reads-follower-64-clients .* >=2\.00x (reached|short)`,
+		`^failover-p99 .* <=3s (reached|short)`, `^transfer-p99 .* <=500ms (reached|short)`,
+		`^commits-during-snapshot .* - -`, `^write-p99-during-snapshot .* <=2\.00x (reached|short)`,
+		`^restart .* <=10s (reached|short)`, `^memory-per-record .* <=1229B (reached|short)`,
+		`^\d+ of 10 reached\n\z`,
+	} {
+		if !regexp.MustCompile("(?m)" + want).MatchString(out.String()) {
+			t.Errorf("no line matches %s in\n%s", want, out.String())
+		}
+	}
+}
+
+func TestWrongUsage(t *testing.T) {
+	for _, args := range [][]string{
+		{"-only", "everything"}, {"-match", "("}, {"-ocistern", "/nowhere"}, {"-unknown"},
+	} {
+		var out, progress bytes.Buffer
+		if code := run(t.Context(), args, &out, &progress); code != exitUsage || progress.Len() == 0 || out.Len() > 0 {
+			t.Errorf("%v: exit status %d, printed %q and %q", args, code, out.String(), progress.String())
+		}
+	}
+}
+
+// A system that is slow, or errs in more than one of a hundred calls, must not come out well.
+func TestVerdicts(t *testing.T) {
+	for _, c := range []struct {
+		figure figure
+		want   string
+	}{
+		{figure{name: "a", unit: perSecond, ours: 200, peer: 100, target: atLeast(2)}, `200/s +100/s +2\.00x +>=2\.00x reached`},
+		{figure{name: "a", unit: perSecond, ours: 199, peer: 100, target: atLeast(2)}, `199/s +100/s +1\.99x +>=2\.00x short`},
+		{figure{name: "a", unit: duration, ours: 2, target: atMost(3)}, `2s +- +- +<=3s reached`},
+		{figure{name: "a", unit: duration, ours: 3.1, target: atMost(3)}, `3\.1s +- +- +<=3s short`},
+		{figure{name: "a", unit: duration, ours: 0.021, peer: 0.01, target: atMost(2)}, `21ms +10ms +2\.10x +<=2\.00x short`},
+		{figure{name: "a", unit: inBytes, ours: 12}, `12B +- +- +- -`},
+	} {
+		var out strings.Builder
+		table := table{out: &out}
+		table.print(c.figure)
+		table.close()
+		if !regexp.MustCompile(c.want).MatchString(out.String()) {
+			t.Errorf("%+v prints %q, not %s", c.figure, out.String(), c.want)
+		}
+	}
+}
+
+// What is written in one call must weigh the same on both sides; ours may weigh more.
+func TestCommandHasTheSizeOfThePeersValue(t *testing.T) {
+	command, err := fsm.Encode(observeTag(1, time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	least := len(tagName(1)) + len(payload)
+	if len(command) < least || len(command) > least+least/10 {
+		t.Errorf("the command has %d bytes, key and value of etcd %d", len(command), least)
+	}
+}
+
+func TestWindows(t *testing.T) {
+	zero := time.Now()
+	at := func(seconds int) time.Time { return zero.Add(time.Duration(seconds) * time.Second) }
+	joined := union([]window{{at(5), at(7)}, {at(1), at(3)}, {at(2), at(4)}, {at(7), at(8)}})
+	if len(joined) != 2 || joined[0] != (window{at(1), at(4)}) || joined[1] != (window{at(5), at(8)}) {
+		t.Fatalf("joined to %v", joined)
+	}
+	for _, c := range []struct {
+		begin, seconds int
+		want           bool
+	}{{0, 1, false}, {0, 2, true}, {2, 1, true}, {4, 1, false}, {4, 2, true}, {8, 1, false}} {
+		if got := overlaps(joined, sample{began: at(c.begin), took: time.Duration(c.seconds) * time.Second}); got != c.want {
+			t.Errorf("%d s long from %d s on: overlaps %t", c.seconds, c.begin, got)
+		}
+	}
+}

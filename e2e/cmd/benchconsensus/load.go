@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// operation is one write or read by one of the clients, numbered from 0.
+type operation func(ctx context.Context, client int) error
+
+// sample is one operation that succeeded.
+type sample struct {
+	began time.Time
+	took  time.Duration
+}
+
+// maxFailed is the share of operations that may fail before a measurement counts as none.
+const maxFailed = 0.01
+
+// drive lets clients repeat an operation, each as soon as its last one was answered, for a warm-up that is not counted and
+// then for a time. It returns what succeeded in that time.
+func drive(ctx context.Context, clients int, warmup, length time.Duration, do operation) ([]sample, error) {
+	ctx, cancel := context.WithTimeout(ctx, warmup+length+maxLate)
+	defer cancel()
+	begin := time.Now().Add(warmup)
+	end := begin.Add(length)
+	var (
+		running sync.WaitGroup
+		failed  atomic.Int64
+		failure atomic.Pointer[error]
+	)
+	samples := make([][]sample, clients)
+	for client := range clients {
+		running.Go(func() {
+			for began := time.Now(); began.Before(end); {
+				err := do(ctx, client)
+				now := time.Now()
+				switch {
+				case err != nil:
+					failed.Add(1)
+					failure.Store(&err)
+				case !began.Before(begin) && !now.After(end):
+					samples[client] = append(samples[client], sample{began: began, took: now.Sub(began)})
+				}
+				began = now
+			}
+		})
+	}
+	running.Wait()
+	all := slices.Concat(samples...)
+	if n := failed.Load(); len(all) == 0 || float64(n) > maxFailed*float64(len(all)) {
+		cause := context.Cause(ctx)
+		if last := failure.Load(); last != nil {
+			cause = *last
+		}
+		return nil, fmt.Errorf("%d of %d operations failed: %w", n, n+int64(len(all)), cause)
+	}
+	return all, nil
+}
+
+// maxLate bounds how long the last operations may outlast the time of a measurement.
+const maxLate = 30 * time.Second
+
+// percentile returns the p-th percentile of durations, which it sorts. There must be one.
+func percentile(durations []time.Duration, p float64) time.Duration {
+	slices.Sort(durations)
+	return durations[min(len(durations)-1, int(p/100*float64(len(durations))))]
+}
+
+// median returns the middle one, which is not harmed by one bad round.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}

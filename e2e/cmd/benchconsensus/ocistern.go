@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ocistern/ocistern/client"
+	"github.com/ocistern/ocistern/e2e/nodes"
+	"github.com/ocistern/ocistern/fsm"
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/reference"
+	"github.com/ocistern/ocistern/internal/rpc"
+)
+
+// repository of the tags that are written and read: one that looks mirrored, so that a tag needs no manifest.
+const repository = "bench.test/app"
+
+// ocistern is three `ocistern serve` processes.
+type ocistern struct {
+	cluster   *nodes.Cluster
+	clusterID string
+}
+
+func startOcistern(ctx context.Context, binary, dir string) (*ocistern, error) {
+	cluster, err := nodes.Prepare(nodes.Options{Binary: binary, Dir: dir, Count: nodeCount})
+	if err != nil {
+		return nil, err
+	}
+	o := &ocistern{cluster: cluster}
+	if err := cluster.Start(ctx); err != nil {
+		return o, err
+	}
+	leader, err := cluster.Leader(ctx)
+	if err != nil {
+		return o, err
+	}
+	status, err := leader.Status(ctx, false)
+	if err != nil {
+		return o, err
+	}
+	o.clusterID = status.GetClusterId()
+	return o, nil
+}
+
+func (o *ocistern) close() error { return o.cluster.Close() }
+
+// connect implements system.
+func (o *ocistern) connect(ctx context.Context, connections int, onFollower bool) (connection, error) {
+	return o.dial(ctx, connections, onFollower)
+}
+
+func (o *ocistern) dial(ctx context.Context, connections int, onFollower bool) (*ocisternConnection, error) {
+	leader, err := o.cluster.Leader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	read := leader
+	for _, node := range o.cluster.Running() {
+		if onFollower && node != leader {
+			read = node
+		}
+	}
+	c := &ocisternConnection{leader: leader.Peer()}
+	for range connections {
+		reader, err := client.New([]string{read.GRPC()}, client.WithLinearizableReads())
+		if err != nil {
+			return nil, errors.Join(err, c.close())
+		}
+		c.readers = append(c.readers, reader)
+		c.writers = append(c.writers, rpc.NewPeerClient(func() string { return o.clusterID }))
+	}
+	return c, nil
+}
+
+// ocisternConnection writes to the leader as other nodes do, and reads as users do.
+type ocisternConnection struct {
+	leader  string // peer address
+	writers []*rpc.PeerClient
+	readers []*client.Client
+}
+
+func (c *ocisternConnection) write(ctx context.Context, client, key int) error {
+	command, err := fsm.Encode(observeTag(key, time.Now()))
+	if err != nil {
+		return err
+	}
+	_, err = c.writers[client%len(c.writers)].Apply(ctx, c.leader, command)
+	return err
+}
+
+func (c *ocisternConnection) read(ctx context.Context, client, key int) error {
+	from, err := c.readers[client%len(c.readers)].Repository(repository)
+	if err != nil {
+		return err
+	}
+	found, err := from.Resolve(ctx, tagName(key))
+	if err == nil && len(found.Annotations) == 0 {
+		err = fmt.Errorf("tag %s was read without what was written", tagName(key))
+	}
+	return err
+}
+
+func (c *ocisternConnection) close() error {
+	var failures []error
+	for _, writer := range c.writers {
+		failures = append(failures, writer.Close())
+	}
+	for _, reader := range c.readers {
+		failures = append(failures, reader.Close())
+	}
+	return errors.Join(failures...)
+}
+
+// tagName is the tag, and etcd's key, of a number.
+func tagName(key int) string { return fmt.Sprintf("key-%08d", key) }
+
+// observeTag is the command with which a node records what an upstream said about a tag: one record of the catalog. Its
+// encoding has valueBytes at least.
+func observeTag(key int, now time.Time) catalog.Publish {
+	return catalog.Publish{
+		Tenant: reference.DefaultTenant, Repository: repository, Source: catalog.SourceUpstream, Time: now,
+		Tags: []catalog.TagUpdate{{
+			Name: reference.Tag(tagName(key)),
+			Descriptor: ocispec.Descriptor{
+				MediaType: ocispec.MediaTypeImageManifest, Size: 1024, Digest: digest.FromString(tagName(key)),
+				Annotations: map[string]string{"padding": padding},
+			},
+			Freshness: catalog.Freshness{Observed: now, FreshUntil: now.Add(day), StaleUntil: now.Add(2 * day)},
+		}},
+	}
+}
+
+const (
+	valueBytes = 512
+	day        = 24 * time.Hour
+)
+
+var (
+	payload = strings.Repeat("x", valueBytes) // of one key in etcd
+	padding = strings.Repeat("x", 288)        // of one tag: its command has about the bytes of key and value, as a test holds
+)

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// system is one of the two that are compared.
+type system interface {
+	// connect opens a number of gRPC connections to the leader, or for reads to a follower.
+	connect(ctx context.Context, connections int, onFollower bool) (connection, error)
+}
+
+// connection lets any number of clients, numbered from 0, write and read.
+type connection interface {
+	// write returns once the value is committed.
+	write(ctx context.Context, client, key int) error
+	// read is linearizable, and fails unless it finds what was written.
+	read(ctx context.Context, client, key int) error
+	close() error
+}
+
+// commits measures how many values both systems commit.
+func (b *bench) commits(ctx context.Context) error {
+	for _, c := range []struct {
+		clients int
+		target  target
+	}{{1, atLeast(1)}, {64, atLeast(2)}, {256, atLeast(2)}} {
+		name := fmt.Sprintf("commits-%d-clients", c.clients)
+		if err := b.compare(ctx, name, c.clients, c.target, false, connection.write); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reads measures linearizable reads, first of all on the leader, then on a follower.
+func (b *bench) reads(ctx context.Context) error {
+	for _, s := range []system{b.ours, b.peer} {
+		if err := fill(ctx, s); err != nil {
+			return err
+		}
+	}
+	for _, c := range []struct {
+		clients    int
+		target     target
+		onFollower bool
+		name       string
+	}{
+		{1, target{}, false, "reads-1-client"}, {64, atLeast(2), false, "reads-64-clients"},
+		{1, target{}, true, "reads-follower-1-client"}, {64, atLeast(2), true, "reads-follower-64-clients"},
+	} {
+		if err := b.compare(ctx, c.name, c.clients, c.target, c.onFollower, connection.read); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// action is connection.write or connection.read.
+type action func(c connection, ctx context.Context, client, key int) error
+
+// compare lets both systems work in turn, round after round, and prints the medians.
+func (b *bench) compare(
+	ctx context.Context, name string, clients int, wanted target, onFollower bool,
+	do action,
+) error {
+	if !b.match.MatchString(name) {
+		return nil
+	}
+	var rates [2][]float64
+	for round := range b.rounds {
+		for i, s := range []system{b.ours, b.peer} {
+			rate, err := b.round(ctx, s, clients, onFollower, do)
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", name, systemNames[i], err)
+			}
+			rates[i] = append(rates[i], rate)
+			b.progress("%s, round %d of %d, %s: %.0f/s", name, round+1, b.rounds, systemNames[i], rate)
+		}
+	}
+	b.table.print(figure{
+		name: name, unit: perSecond, ours: median(rates[0]), peer: median(rates[1]), target: wanted,
+	})
+	return nil
+}
+
+var systemNames = [2]string{"ocistern", "etcd"}
+
+func (b *bench) round(
+	ctx context.Context, s system, clients int, onFollower bool,
+	do action,
+) (rate float64, err error) {
+	c, err := s.connect(ctx, min(clients, connections), onFollower)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	samples, err := drive(ctx, clients, b.length/5, b.length, func(ctx context.Context, client int) error {
+		return do(c, ctx, client, rand.IntN(keys))
+	})
+	return float64(len(samples)) / b.length.Seconds(), err
+}
+
+// fill writes each key once, so that all can be read.
+func fill(ctx context.Context, s system) error {
+	c, err := s.connect(ctx, connections, false)
+	if err != nil {
+		return err
+	}
+	const writers = 64
+	failures := make(chan error, writers)
+	ctx, cancel := context.WithTimeout(ctx, fillTime)
+	defer cancel()
+	for writer := range writers {
+		go func() {
+			var err error
+			for key := writer; key < keys && err == nil; key += writers {
+				err = c.write(ctx, writer, key)
+			}
+			failures <- err
+		}()
+	}
+	var all []error
+	for range writers {
+		all = append(all, <-failures)
+	}
+	return errors.Join(append(all, c.close())...)
+}
+
+const (
+	keys        = 10_000 // that are written and read in random order
+	connections = 8      // of both systems, for more than that many clients
+	fillTime    = 2 * time.Minute
+)
