@@ -10,6 +10,7 @@ import (
 
 	"github.com/ocistern/ocistern/internal/errdef"
 	registryv1 "github.com/ocistern/ocistern/internal/proto/ocistern/registry/v1"
+	snapshotv1 "github.com/ocistern/ocistern/internal/proto/ocistern/snapshot/v1"
 )
 
 const (
@@ -21,9 +22,10 @@ const (
 
 // endpoint is one node's address and its connection, which gRPC makes when first used and makes again when lost.
 type endpoint struct {
-	address string
-	conn    *grpc.ClientConn
-	api     registryv1.RegistryServiceClient
+	address   string
+	conn      *grpc.ClientConn
+	api       registryv1.RegistryServiceClient
+	snapshots snapshotv1.SnapshotServiceClient
 }
 
 func dial(address string, chosen options) (*endpoint, error) {
@@ -47,5 +49,8 @@ func dial(address string, chosen options) (*endpoint, error) {
 	if err != nil {
 		return nil, errdef.Wrap(errdef.ConfigInvalid, err, "endpoint %q cannot be used", address)
 	}
-	return &endpoint{address: address, conn: conn, api: registryv1.NewRegistryServiceClient(conn)}, nil
+	return &endpoint{
+		address: address, conn: conn, api: registryv1.NewRegistryServiceClient(conn),
+		snapshots: snapshotv1.NewSnapshotServiceClient(conn),
+	}, nil
 }

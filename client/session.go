@@ -27,8 +27,10 @@ func (s *session) accept(asked uint64, p *registryv1.Provenance) error {
 }
 
 // observe remembers the index of an answer about immutable content, which cannot be too old.
-func (s *session) observe(p *registryv1.Provenance) {
-	index := p.GetCatalogIndex()
+func (s *session) observe(p *registryv1.Provenance) { s.raise(p.GetCatalogIndex()) }
+
+// raise makes later answers be no older than index.
+func (s *session) raise(index uint64) {
 	for {
 		highest := s.highest.Load()
 		if index <= highest || s.highest.CompareAndSwap(highest, index) {

@@ -20,10 +20,7 @@ import (
 // restore replaces the content of cat by a snapshot that writeSnapshot made. It holds one record at a time beside the
 // two catalogs. On an error cat stays as it was.
 func restore(cat *catalog.Catalog, from io.Reader) error {
-	reader := &snapshotReader{
-		frames:  frameReader{from: bufio.NewReaderSize(from, 64<<10), sum: sha256.New()},
-		decoder: newDecoder(),
-	}
+	reader := newSnapshotReader(from)
 	header, err := reader.header()
 	if err != nil {
 		return err
@@ -35,6 +32,14 @@ func restore(cat *catalog.Catalog, from io.Reader) error {
 type snapshotReader struct {
 	frames  frameReader
 	decoder decoder
+	version uint32 // of the format, once the header is read
+}
+
+func newSnapshotReader(from io.Reader) *snapshotReader {
+	return &snapshotReader{
+		frames:  frameReader{from: bufio.NewReaderSize(from, 64<<10), sum: sha256.New()},
+		decoder: newDecoder(),
+	}
 }
 
 func (r *snapshotReader) header() (catalog.Header, error) {
@@ -42,7 +47,8 @@ func (r *snapshotReader) header() (catalog.Header, error) {
 	if err := r.frames.read(message); err != nil {
 		return catalog.Header{}, err
 	}
-	if version := message.GetVersion(); version != SnapshotVersion {
+	r.version = message.GetVersion()
+	if version := r.version; version != SnapshotVersion {
 		return catalog.Header{}, errdef.New(errdef.SnapshotInvalid,
 			"snapshot of version %d, this build knows %d", version, SnapshotVersion).
 			WithRemedy("run the version of ocistern that wrote it")
@@ -108,6 +114,7 @@ type frameReader struct {
 	from   *bufio.Reader
 	sum    hash.Hash
 	buffer []byte // the last one, with its length
+	total  int64  // bytes of all messages read
 }
 
 func (f *frameReader) read(message proto.Message) error {
@@ -125,6 +132,7 @@ func (f *frameReader) read(message proto.Message) error {
 	if f.buffer, err = appendExactly(f.buffer, f.from, int(size)); err != nil {
 		return truncated(err)
 	}
+	f.total += int64(len(f.buffer))
 	if err := proto.Unmarshal(f.buffer[prefix:], message); err != nil {
 		return errdef.Wrap(errdef.SnapshotInvalid, err, "snapshot record is damaged")
 	}

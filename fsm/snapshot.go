@@ -30,7 +30,7 @@ type persister struct {
 
 // Persist implements raft.FSMSnapshot.
 func (p persister) Persist(sink raft.SnapshotSink) error {
-	if err := writeSnapshot(sink, p.snapshot); err != nil {
+	if err := WriteSnapshot(sink, p.snapshot); err != nil {
 		if cancelErr := sink.Cancel(); cancelErr != nil {
 			return errdef.Wrap(errdef.Internal, err, "snapshot is left behind: %v", cancelErr)
 		}
@@ -45,16 +45,12 @@ func (p persister) Persist(sink raft.SnapshotSink) error {
 // Release implements raft.FSMSnapshot. The garbage collector takes the tree.
 func (p persister) Release() {}
 
-// writeSnapshot streams a snapshot in the format of snapshot.proto: the header, the records in canonical order, and a
+// WriteSnapshot streams a snapshot in the format of snapshot.proto: the header, the records in canonical order, and a
 // trailer with their number and a SHA-256 of all bytes before it. Equal catalogs of equal history give equal bytes.
-func writeSnapshot(w io.Writer, snapshot *catalog.Snapshot) error {
+func WriteSnapshot(w io.Writer, snapshot *catalog.Snapshot) error {
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	frames := &frameWriter{to: buffered, sum: sha256.New()}
-	hash := snapshot.CommandHash()
-	header := &logv1.SnapshotHeader{
-		Version: SnapshotVersion, ClusterId: snapshot.ClusterID(), Index: uint64(snapshot.Index()), CommandHash: hash[:],
-	}
-	if err := frames.write(header); err != nil {
+	if err := frames.write(headerMessage(snapshot.Header())); err != nil {
 		return err
 	}
 	records := uint64(0)
@@ -68,14 +64,24 @@ func writeSnapshot(w io.Writer, snapshot *catalog.Snapshot) error {
 		}
 		records++
 	}
-	trailer := &logv1.SnapshotTrailer{Records: records, Checksum: frames.sum.Sum(nil)}
-	if err := frames.write(&logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Trailer{Trailer: trailer}}); err != nil {
+	if err := frames.write(trailerMessage(records, frames.sum.Sum(nil))); err != nil {
 		return err
 	}
 	if err := buffered.Flush(); err != nil {
-		return errdef.Wrap(errdef.Internal, err, "snapshot cannot be written")
+		return errdef.Wrap(errdef.ReasonOf(err), err, "snapshot cannot be written")
 	}
 	return nil
+}
+
+func headerMessage(h catalog.Header) *logv1.SnapshotHeader {
+	return &logv1.SnapshotHeader{
+		Version: SnapshotVersion, ClusterId: h.ClusterID, Index: uint64(h.Index), CommandHash: h.CommandHash[:],
+	}
+}
+
+func trailerMessage(records uint64, checksum []byte) *logv1.SnapshotRecord {
+	trailer := &logv1.SnapshotTrailer{Records: records, Checksum: checksum}
+	return &logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Trailer{Trailer: trailer}}
 }
 
 // frameWriter writes length-delimited messages and hashes them.
@@ -98,7 +104,7 @@ func (f *frameWriter) write(message proto.Message) error {
 	f.buffer = frame
 	f.sum.Write(frame)
 	if _, err := f.to.Write(frame); err != nil {
-		return errdef.Wrap(errdef.Internal, err, "snapshot cannot be written")
+		return errdef.Wrap(errdef.ReasonOf(err), err, "snapshot cannot be written")
 	}
 	return nil
 }

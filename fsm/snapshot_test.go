@@ -48,7 +48,7 @@ func goldenCatalog(t testing.TB) *catalog.Catalog {
 func snapshotBytes(t testing.TB, s *catalog.Snapshot) *bytes.Buffer {
 	t.Helper()
 	var buffer bytes.Buffer
-	if err := writeSnapshot(&buffer, s); err != nil {
+	if err := WriteSnapshot(&buffer, s); err != nil {
 		t.Fatal(err)
 	}
 	return &buffer

@@ -32,7 +32,7 @@ func newRootCommand() *cobra.Command {
 	)
 	add(root, "nodes", newServeCommand(), newDevCommand())
 	add(root, "read", newResolveCommand(), newReferrersCommand(), newPrefetchCommand())
-	add(root, "look", newStatusCommand(), newVersionCommand())
+	add(root, "look", newStatusCommand(), newSnapshotCommand(), newVersionCommand())
 	root.SetFlagErrorFunc(func(command *cobra.Command, err error) error { return wrongUsage(command, err) })
 	return root
 }
@@ -52,16 +52,16 @@ func add(root *cobra.Command, group string, commands ...*cobra.Command) {
 	}
 }
 
-// knownCommand refuses words that are no command, and names the nearest one.
-func knownCommand(root *cobra.Command, args []string) error {
+// knownCommand refuses words that are no command below parent, and names the nearest one.
+func knownCommand(parent *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	err := fmt.Errorf("%q is not a command", args[0])
-	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+	if near := parent.SuggestionsFor(args[0]); len(near) > 0 {
 		err = fmt.Errorf("%w: did you mean %s?", err, near[0])
 	}
-	return wrongUsage(root, err)
+	return wrongUsage(parent, err)
 }
 
 func wrongUsage(command *cobra.Command, err error) error {

@@ -100,6 +100,11 @@ func setUp(env *testscript.Env) error {
 		env.Setenv(fmt.Sprintf("N%d", i+1), node.Address)
 	}
 	env.Setenv("IMAGE", image.Digest.String())
+	snapshot, err := filepath.Abs(filepath.Join("..", "..", "fsm", "testdata", "snapshot.v1.pb"))
+	if err != nil {
+		return err
+	}
+	env.Setenv("SNAPSHOT", snapshot)
 	env.Setenv("HOME", env.WorkDir)
 	env.Values[stageKey{}] = s
 	return nil

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"iter"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -30,6 +31,11 @@ type Link struct {
 	Size      int64 // as claimed by the manifest that names it, or verified
 }
 
+// Header returns what a snapshot of the catalog carries beside its records.
+func (s *Snapshot) Header() Header {
+	return Header{Index: s.state.index, ClusterID: s.state.clusterID, CommandHash: s.state.commandHash}
+}
+
 // Records yields every record in canonical order: the same catalog always yields the same sequence.
 func (s *Snapshot) Records() iter.Seq[Record] {
 	return func(yield func(Record) bool) {
@@ -53,6 +59,22 @@ func each[V any](t tree[V], yield func(Record) bool, fill func(*Record, key, *V)
 		return more
 	})
 	return more
+}
+
+// WithHolders returns the record without the holders for which keep is false. The record itself is not changed.
+func (r Record) WithHolders(keep func(NodeID) bool) Record {
+	if r.Blob == nil || !slices.ContainsFunc(r.Blob.Holders, func(id NodeID) bool { return !keep(id) }) {
+		return r
+	}
+	blob := *r.Blob
+	blob.Holders = nil
+	for _, holder := range r.Blob.Holders {
+		if keep(holder) {
+			blob.Holders = append(blob.Holders, holder)
+		}
+	}
+	r.Blob = &blob
+	return r
 }
 
 // restore puts a record into a state that is being built. Link counts and the index of subjects are derived again.

@@ -122,6 +122,24 @@ type Stats struct {
 	Tags, Manifests, Referrers, Absences, Links, Blobs int
 }
 
+// Count adds one record.
+func (s *Stats) Count(r Record) {
+	switch {
+	case r.Tag != nil:
+		s.Tags++
+	case r.Manifest != nil:
+		s.Manifests++
+	case r.Referrers != nil:
+		s.Referrers++
+	case r.Absence != nil:
+		s.Absences++
+	case r.Link != nil:
+		s.Links++
+	case r.Blob != nil:
+		s.Blobs++
+	}
+}
+
 // Stats returns the counts in O(1).
 func (s *Snapshot) Stats() Stats {
 	return Stats{

@@ -6,6 +6,7 @@ package durable
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,11 +15,20 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
-// WriteFile replaces the file at path by data with the given permissions, atomically: after a crash at any instant there
-// is either the old content or the new, whole. When it returns nil, the new content is durable. Errors have reason
-// STORAGE_FULL or STORAGE_FAILED. Concurrent calls for one path are safe; one of them wins.
+// WriteFile replaces the file at path by data, as WriteFrom does.
 func WriteFile(path string, data []byte, mode fs.FileMode) error {
-	temporary, err := writeTemporary(path, data, mode)
+	return WriteFrom(path, mode, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// WriteFrom replaces the file at path by what write writes, with the given permissions, atomically: after a crash at any
+// instant there is either the old content or the new, whole. When it returns nil, the new content is durable; when write
+// fails, the file stays as it was. Errors of the disk have reason STORAGE_FULL or STORAGE_FAILED, those of write their own.
+// Concurrent calls for one path are safe; one of them wins.
+func WriteFrom(path string, mode fs.FileMode, write func(io.Writer) error) error {
+	temporary, err := writeTemporary(path, mode, write)
 	if err == nil {
 		err = Rename(temporary, path)
 	}
@@ -31,9 +41,9 @@ func WriteFile(path string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// writeTemporary writes data to a new file beside path and fsyncs it. It returns the file's name even on an error that
-// came after the file was made.
-func writeTemporary(path string, data []byte, mode fs.FileMode) (name string, err error) {
+// writeTemporary writes a new file beside path and fsyncs it. It returns the file's name even on an error that came after
+// the file was made.
+func writeTemporary(path string, mode fs.FileMode, write func(io.Writer) error) (name string, err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return "", err
@@ -42,7 +52,7 @@ func writeTemporary(path string, data []byte, mode fs.FileMode) (name string, er
 	if err := file.Chmod(mode); err != nil {
 		return file.Name(), err
 	}
-	if _, err := file.Write(data); err != nil {
+	if err := write(file); err != nil {
 		return file.Name(), err
 	}
 	return file.Name(), file.Sync()

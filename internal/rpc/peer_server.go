@@ -13,6 +13,7 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/fill"
 	peerv1 "github.com/ocistern/ocistern/internal/proto/ocistern/peer/v1"
+	snapshotv1 "github.com/ocistern/ocistern/internal/proto/ocistern/snapshot/v1"
 	"github.com/ocistern/ocistern/internal/reference"
 	"github.com/ocistern/ocistern/internal/registry"
 )
@@ -44,7 +45,9 @@ type PeerConfig struct {
 	Leader Leader
 	Filler Filler
 	Store  registry.Store
-	Logger *slog.Logger
+	// Snapshots restores on this node, which must be the leader (else NOT_LEADER).
+	Snapshots Snapshots
+	Logger    *slog.Logger
 }
 
 // NewPeerServer returns a gRPC server with the peer service. Only nodes of the same cluster may call it, except for
@@ -55,6 +58,7 @@ func NewPeerServer(config PeerConfig) *grpc.Server {
 		grpc.ChainUnaryInterceptor(id.unaryServer), grpc.ChainStreamInterceptor(id.streamServer))
 	service := &peerService{member: config.Member, leader: config.Leader, filler: config.Filler, store: config.Store}
 	peerv1.RegisterPeerServiceServer(server, service)
+	snapshotv1.RegisterSnapshotServiceServer(server, &snapshotService{snapshots: config.Snapshots})
 	return server
 }
 

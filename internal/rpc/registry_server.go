@@ -12,6 +12,7 @@ import (
 
 	"github.com/ocistern/ocistern/internal/errdef"
 	registryv1 "github.com/ocistern/ocistern/internal/proto/ocistern/registry/v1"
+	snapshotv1 "github.com/ocistern/ocistern/internal/proto/ocistern/snapshot/v1"
 	"github.com/ocistern/ocistern/internal/reference"
 	"github.com/ocistern/ocistern/internal/registry"
 )
@@ -25,16 +26,19 @@ type StatusReporter interface {
 type RegistryConfig struct {
 	Registry registry.Registry
 	Status   StatusReporter
+	// Snapshots finds the leader for what only the leader can do.
+	Snapshots Snapshots
 	// Ready drives the health service: the node serves while it returns nil.
 	Ready  func() error
 	Logger *slog.Logger
 }
 
-// NewRegistryServer returns a gRPC server with the registry service, health and reflection. The caller serves and stops
-// it.
+// NewRegistryServer returns a gRPC server with the registry service, the snapshot service, health and reflection. The caller
+// serves and stops it.
 func NewRegistryServer(config RegistryConfig) *grpc.Server {
 	server := newServer(config.Logger, grpc.MaxRecvMsgSize(maxRequestBytes))
 	registryv1.RegisterRegistryServiceServer(server, &registryService{registry: config.Registry, status: config.Status})
+	snapshotv1.RegisterSnapshotServiceServer(server, &snapshotService{snapshots: config.Snapshots})
 	healthv1.RegisterHealthServer(server, &health{ready: config.Ready, interval: time.Second})
 	reflection.Register(server)
 	return server

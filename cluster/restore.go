@@ -1,0 +1,153 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/ocistern/ocistern/fsm"
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/durable"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// Restored tells what a restore did.
+type Restored struct {
+	Before, Index catalog.LogIndex // of this cluster's catalog
+	Snapshot      catalog.Header   // as it was in the file
+}
+
+// SaveSnapshot writes a snapshot of the catalog (fsm.WriteSnapshot). It holds every write acknowledged before the call, or
+// fails as ReadIndex does. When local is true it is the catalog as this node has it, for want of a quorum.
+func (c *Cluster) SaveSnapshot(ctx context.Context, to io.Writer, local bool) error {
+	index := catalog.LogIndex(0)
+	if !local {
+		var err error
+		if index, err = c.ReadIndex(ctx); err != nil {
+			return err
+		}
+	}
+	snapshot, err := c.catalog.Wait(ctx, index)
+	if err != nil {
+		return err
+	}
+	if snapshot.ClusterID() == "" {
+		return errdef.New(errdef.NotReady, "the catalog of this node is empty").WithRemedy("ask another node")
+	}
+	return fsm.WriteSnapshot(to, snapshot)
+}
+
+// RestoreLocal replaces the catalog of the whole cluster by a snapshot (fsm.WriteSnapshot), on the leader. All of it is
+// verified, and waits on this node's disk, before anything changes. Holders that are not members now are dropped. The
+// catalog's index goes on from the present one, or from the snapshot's where that is higher: it never goes back.
+//
+// It fails with reason NOT_LEADER elsewhere; SNAPSHOT_INVALID; CLUSTER_MISMATCH for the snapshot of another cluster, unless
+// otherCluster is true; OVERLOADED while another restore or a change of members is under way. In all these cases nothing
+// was changed. OUTCOME_UNKNOWN: the cluster has the old catalog or the new one, and will agree on which.
+func (c *Cluster) RestoreLocal(ctx context.Context, from io.Reader, otherCluster bool) (Restored, error) {
+	if c.raft.State() != raft.Leader || !c.progress.ready.Load() {
+		return Restored{}, errdef.New(errdef.NotLeader, "node %s does not lead", c.Self())
+	}
+	moved, err := fsm.NewTransplant(from)
+	if err != nil {
+		return Restored{}, err
+	}
+	done := Restored{Before: c.catalog.Snapshot().Index(), Snapshot: moved.Header()}
+	if theirs := moved.Header().ClusterID; theirs != c.ClusterID() && !otherCluster {
+		return done, errdef.New(errdef.ClusterMismatch, "this is a snapshot of cluster %q, not of %s", theirs, c.ClusterID()).
+			WithRemedy("add --force to take it nevertheless")
+	}
+	spool, err := c.openSpool()
+	if err != nil {
+		return done, err
+	}
+	defer spool.Close() // it has no name any more: closing it frees it
+	if err := moved.Spool(spool, c.memberSet()); err != nil {
+		return done, errdef.Wrap(errdef.ReasonOf(err), err, "nothing was changed")
+	}
+	if err := ctx.Err(); err != nil {
+		return done, errdef.Wrap(errdef.ReasonOf(err), err, "nothing was changed")
+	}
+	done.Index, err = c.install(ctx, moved)
+	return done, err
+}
+
+// openSpool returns a file without a name: a crash leaves nothing behind.
+func (c *Cluster) openSpool() (*os.File, error) {
+	spool, err := os.CreateTemp(c.config.DataDir, ".restore-*")
+	if err != nil {
+		return nil, durable.Wrap(err, "cannot spool the snapshot")
+	}
+	if err := os.Remove(spool.Name()); err != nil {
+		return nil, errors.Join(durable.Wrap(err, "cannot spool the snapshot"), spool.Close())
+	}
+	return spool, nil
+}
+
+// memberSet tells which nodes are members now.
+func (c *Cluster) memberSet() func(catalog.NodeID) bool {
+	members := map[catalog.NodeID]bool{}
+	for _, server := range c.servers() {
+		members[catalog.NodeID(server.ID)] = true
+	}
+	return func(id catalog.NodeID) bool { return members[id] }
+}
+
+// install makes a spooled snapshot the state of the cluster. raft burns one index for it, the one after the last; nobody
+// appends while it reads the snapshot, so that the header can say which one it is.
+func (c *Cluster) install(ctx context.Context, moved *fsm.Transplant) (catalog.LogIndex, error) {
+	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: uint64(moved.Header().Index)}
+	burned := func() catalog.LogIndex { return max(catalog.LogIndex(c.raft.LastIndex()), moved.Header().Index) + 1 }
+	size, err := moved.Size(c.ClusterID(), burned())
+	if err != nil {
+		return 0, err
+	}
+	meta.Size = size
+	var at atomic.Uint64 // not 0 once raft reads
+	counted := &countingReader{from: moved.Reader(c.ClusterID(), func() (catalog.LogIndex, error) {
+		index := burned()
+		at.Store(uint64(index))
+		if now, err := moved.Size(c.ClusterID(), index); err != nil || now != size {
+			return 0, errdef.New(errdef.Overloaded, "the log has grown too much meanwhile").WithRemedy("try again")
+		}
+		return index, nil
+	})}
+	// Whoever asked may go away: from here on it is raft that bounds the time, by losing the leadership.
+	err = c.settle(context.WithoutCancel(ctx), restoreFuture(func() error { return c.raft.Restore(meta, counted, 0) }))
+	switch refused := counted.count.Load() < size; {
+	case err == nil:
+		c.logger.Info("catalog restored from a snapshot", "index", at.Load(), "snapshot", moved.Header().Index,
+			"cluster", moved.Header().ClusterID)
+		return catalog.LogIndex(at.Load()), nil
+	case !refused || errors.Is(err, raft.ErrRaftShutdown):
+		return 0, errdef.Wrap(errdef.OutcomeUnknown, err, "the snapshot may or may not be restored")
+	case errors.Is(err, raft.ErrNotLeader):
+		return 0, errdef.Wrap(errdef.NotLeader, err, "nothing was changed")
+	default: // raft changes nothing before it has all of the snapshot
+		return 0, errdef.Wrap(errdef.Overloaded, err, "the snapshot could not be restored now; nothing was changed").
+			WithRemedy("try again")
+	}
+}
+
+// restoreFuture is a call of raft that takes its time.
+type restoreFuture func() error
+
+// Error implements raft.Future.
+func (f restoreFuture) Error() error { return f() }
+
+// countingReader counts the bytes that raft has read.
+type countingReader struct {
+	from  io.Reader
+	count atomic.Int64
+}
+
+// Read implements io.Reader.
+func (r *countingReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	r.count.Add(int64(n))
+	return n, err
+}

@@ -1,0 +1,129 @@
+package fsm
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+func spoolFile(t testing.TB) *os.File {
+	t.Helper()
+	spool, err := os.Create(filepath.Join(t.TempDir(), "spool"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = spool.Close() })
+	return spool
+}
+
+// transplanted is the golden catalog, as cluster-9 has it at index 4711.
+func transplanted(t testing.TB, keep func(catalog.NodeID) bool) ([]byte, int64) {
+	t.Helper()
+	moved, err := NewTransplant(snapshotBytes(t, goldenCatalog(t).Snapshot()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := moved.Spool(spoolFile(t), keep); err != nil {
+		t.Fatal(err)
+	}
+	size, err := moved.Size("cluster-9", 4711)
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, err := io.ReadAll(moved.Reader("cluster-9", func() (catalog.LogIndex, error) { return 4711, nil }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return written, size
+}
+
+// A transplanted snapshot is a snapshot like any other, with the records of the old one and the name and index of the new
+// place. Its hash is neither that of the old snapshot nor the same at another index: two catalogs of one hash are equal.
+func TestTransplant(t *testing.T) {
+	original := goldenCatalog(t).Snapshot()
+	written, size := transplanted(t, func(catalog.NodeID) bool { return true })
+	cat := catalog.New()
+	if err := restore(cat, bytes.NewReader(written)); err != nil {
+		t.Fatal(err)
+	}
+	got := cat.Snapshot()
+	if got.Index() != 4711 || got.ClusterID() != "cluster-9" || got.Stats() != original.Stats() ||
+		int64(len(written)) != size || got.CommandHash() == original.CommandHash() {
+		t.Errorf("index %d, cluster %s, %+v, %d of %d bytes", got.Index(), got.ClusterID(), got.Stats(), len(written), size)
+	}
+	info, err := InspectSnapshot(bytes.NewReader(written))
+	if err != nil || info.Records != original.Stats() || info.Header != got.Header() || info.Bytes != size ||
+		info.Version != SnapshotVersion {
+		t.Errorf("inspected as %+v, %v", info, err)
+	}
+}
+
+// Holders that are no members any more are dropped; what nobody holds and nobody links to goes with them.
+func TestTransplantDropsHolders(t *testing.T) {
+	written, _ := transplanted(t, func(catalog.NodeID) bool { return false })
+	cat := catalog.New()
+	if err := restore(cat, bytes.NewReader(written)); err != nil {
+		t.Fatal(err)
+	}
+	held := 0
+	for blob := range goldenCatalog(t).Snapshot().Blobs() {
+		held += len(blob.Holders)
+	}
+	if held == 0 {
+		t.Fatal("the golden catalog has no holders: this test shows nothing")
+	}
+	for blob := range cat.Snapshot().Blobs() {
+		if len(blob.Holders) > 0 {
+			t.Errorf("%s is held by %v", blob.Digest, blob.Holders)
+		}
+	}
+}
+
+// A snapshot is found damaged before any of it is used, wherever the damage is, and so is a spool that changed. Whatever
+// cannot be restored cannot be transplanted either: raft ends a process that fails to restore.
+func TestTransplantOfDamaged(t *testing.T) {
+	whole := snapshotBytes(t, goldenCatalog(t).Snapshot()).Bytes()
+	scratch := spoolFile(t)
+	for at := range whole {
+		damaged := bytes.Clone(whole)
+		damaged[at] ^= 0x10
+		if err := spoolOnly(scratch, damaged); err == nil {
+			t.Errorf("byte %d flipped: no error", at)
+		}
+		if err := spoolOnly(scratch, whole[:at]); !errors.Is(err, errdef.ErrSnapshotInvalid) {
+			t.Errorf("cut at %d: %v", at, err)
+		}
+		if _, err := InspectSnapshot(bytes.NewReader(damaged)); err == nil {
+			t.Errorf("byte %d flipped: inspected as whole", at)
+		}
+	}
+	moved, err := NewTransplant(bytes.NewReader(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spool := spoolFile(t)
+	if err := moved.Spool(spool, func(catalog.NodeID) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := spool.WriteAt([]byte{0xff}, 20); err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.ReadAll(moved.Reader("c", func() (catalog.LogIndex, error) { return 1, nil }))
+	if !errors.Is(err, errdef.ErrStorageFailed) {
+		t.Errorf("changed on the disk: %v", err)
+	}
+}
+
+func spoolOnly(spool *os.File, encoded []byte) error {
+	moved, err := NewTransplant(bytes.NewReader(encoded))
+	if err != nil {
+		return err
+	}
+	return moved.Spool(spool, func(catalog.NodeID) bool { return true })
+}
