@@ -104,7 +104,7 @@ func (c *Cluster) open() error {
 	if c.identity, err = openIdentity(c.config.DataDir, c.storage); err != nil {
 		return err
 	}
-	if err := c.identity.retired(); err != nil {
+	if err := errors.Join(c.identity.retired(), c.identity.unfinished()); err != nil {
 		return err
 	}
 	if c.transport, err = openTransport(&c.config, c.identity, c.logger); err != nil {

@@ -41,6 +41,11 @@ func (g *gossip) NotifyAlive(node *memberlist.Node) error {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
 	g.strangers[node.Address()] = told.Cluster
+	if told.Formerly == own.ClusterID {
+		g.replaced = errdef.New(errdef.ClusterMismatch, "cluster %s was recovered as %s on node %s, without this node",
+			own.ClusterID, told.Cluster, node.Name).
+			WithRemedy("empty the data directory %s: the node then joins the recovered cluster under a new id", g.config.DataDir)
+	}
 	return errdef.New(errdef.ClusterMismatch, "node %s at %s belongs to cluster %s",
 		node.Name, node.Address(), told.Cluster)
 }

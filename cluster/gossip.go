@@ -41,6 +41,7 @@ type gossip struct {
 	sightings map[catalog.NodeID]sighting
 	strangers map[string]string // gossip address of a node of another cluster -> that cluster
 	astray    error             // not nil when Config.Join leads to another cluster than this node's
+	replaced  error             // not nil when this node's cluster was recovered as another one, without it
 }
 
 // sighting is what was last heard of another node.
@@ -142,8 +143,8 @@ func (g *gossip) self() metadata {
 	now, told := g.identity.current(), g.config.Advertise
 	return metadata{
 		Name: g.config.Name, Cluster: now.told(), Promised: now.ClusterID == "" && now.Promise != nil,
-		Leaving: g.leaving.Load(),
-		Raft:    told.Raft, Peer: told.Peer, GRPC: told.GRPC, Registry: told.Registry,
+		Leaving: g.leaving.Load(), Formerly: now.Formerly,
+		Raft: told.Raft, Peer: told.Peer, GRPC: told.GRPC, Registry: told.Registry,
 	}
 }
 

@@ -18,6 +18,9 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
+// nodeFile holds the identity of a node, in its data directory.
+const nodeFile = "node.json"
+
 // record is the content of node.json.
 type record struct {
 	ID catalog.NodeID `json:"id"`
@@ -25,6 +28,10 @@ type record struct {
 	ClusterID string `json:"clusterId,omitempty"`
 	// Promise is what reserves this node before it is a member.
 	Promise *Promise `json:"promise,omitempty"`
+	// Formerly is the cluster that was recovered as this one, on this node.
+	Formerly string `json:"formerly,omitempty"`
+	// Recovery is set while Recover is under way.
+	Recovery *recovery `json:"recovery,omitempty"`
 	// Retired tells that this id takes no part in its cluster any more, and never will.
 	Retired *retirement `json:"retired,omitempty"`
 }
@@ -57,7 +64,7 @@ const restoreRemedy = "restore node.json, or empty the data directory: the node 
 // openIdentity reads node.json, or draws a new id for a data directory without it. A store that was lost or emptied
 // while node.json stayed retires the id.
 func openIdentity(dir string, store *storage) (*identity, error) {
-	i := &identity{path: filepath.Join(dir, "node.json")}
+	i := &identity{path: filepath.Join(dir, nodeFile)}
 	owner, err := store.owner()
 	if err != nil {
 		return nil, err
@@ -169,6 +176,15 @@ func (i *identity) retire(reason errdef.Reason, text string) error {
 	}
 	r.Retired = &retirement{Reason: reason, Text: text, Time: time.Now().UTC()}
 	return i.write(r)
+}
+
+// unfinished returns an error while a recovery that was begun is not finished.
+func (i *identity) unfinished() error {
+	if i.current().Recovery == nil {
+		return nil
+	}
+	return errdef.New(errdef.NotReady, "the recovery of this node was interrupted").
+		WithRemedy("run it again: ocistern recover --data-dir %s --force", filepath.Dir(i.path))
 }
 
 // retired returns why this id takes no part any more, with the way back, or nil.

@@ -16,6 +16,7 @@ type metadata struct {
 	Name     string `json:"n,omitempty"`
 	Cluster  string `json:"c,omitempty"` // member of, or promised to
 	Promised bool   `json:"p,omitempty"` // not yet a member of Cluster
+	Formerly string `json:"f,omitempty"` // the cluster that was recovered as Cluster, on this node
 	Leaving  bool   `json:"l,omitempty"` // shutting down in good order
 	Raft     string `json:"r,omitempty"`
 	Peer     string `json:"e,omitempty"`
@@ -72,6 +73,7 @@ func decodeMetadata(encoded []byte) (metadata, error) {
 // checkSize refuses, before anything is started, addresses that would not fit once the node belongs to a cluster.
 func (m metadata) checkSize() error {
 	m.Cluster, m.Promised, m.Leaving = strings.Repeat("c", len(newID())), true, true
+	m.Formerly = m.Cluster
 	_, err := m.encode()
 	return err
 }

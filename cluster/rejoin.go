@@ -101,11 +101,12 @@ func (g *gossip) joinName(address string, known map[string]bool) error {
 // judge looks who answered at an address of Config.Join. A stranger there means that this node is astray, unless a
 // member of its own cluster is in sight. A stranger that comes by itself means nothing: it is the one who is wrong.
 func (g *gossip) judge(address, target string) {
-	own := g.identity.current().ClusterID
+	now := g.identity.current()
+	own := now.ClusterID
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
 	other, stranger := g.strangers[target]
-	if !stranger || own == "" {
+	if !stranger || own == "" || other == now.Formerly { // that one has to give way
 		return
 	}
 	g.astray = errdef.New(errdef.ClusterMismatch, "%s belongs to cluster %s, the node at %s to cluster %s",
@@ -113,11 +114,16 @@ func (g *gossip) judge(address, target string) {
 		WithRemedy("correct data-dir or cluster.join, or empty the data directory to let the node join as a new one")
 }
 
-// mismatch returns an error of reason CLUSTER_MISMATCH when Config.Join leads to another cluster than this node's.
+// mismatch returns an error of reason CLUSTER_MISMATCH when Config.Join leads to another cluster than this node's, or when
+// this node's was recovered without it. It is asked only by a node that is not ready: one that is has a leader, and who
+// recovered its cluster was wrong.
 func (g *gossip) mismatch() error {
 	own := g.identity.current().ClusterID
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
+	if g.replaced != nil {
+		return g.replaced
+	}
 	for _, s := range g.sightings {
 		if s.member() && s.Cluster == own {
 			return nil

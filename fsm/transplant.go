@@ -61,13 +61,29 @@ func (t *Transplant) Spool(spool io.ReadWriteSeeker, keep func(catalog.NodeID) b
 	return nil
 }
 
-// headerAt is the header at a new place. The hash goes on from the one of the snapshot: the history before index is now
-// that of the snapshot, and no other history has this hash.
 func (t *Transplant) headerAt(clusterID string, index catalog.LogIndex) catalog.Header {
-	header := t.header
+	return replanted(t.header, clusterID, index)
+}
+
+// replanted is the header of a catalog at a new place. The hash goes on from the one it had: the history before index is now
+// the history of that catalog, and no other one has this hash.
+func replanted(header catalog.Header, clusterID string, index catalog.LogIndex) catalog.Header {
+	header.CommandHash = chain(header.CommandHash, uint64(index), nil)
 	header.ClusterID, header.Index = clusterID, index
-	header.CommandHash = chain(t.header.CommandHash, uint64(index), nil)
 	return header
+}
+
+// Replant gives a catalog to a new cluster, at an index that it has reached or that lies ahead, without the holders of blobs
+// for which keep is false. Raft must not run.
+func Replant(cat *catalog.Catalog, clusterID string, index catalog.LogIndex, keep func(catalog.NodeID) bool) error {
+	old := cat.Snapshot()
+	return cat.Restore(replanted(old.Header(), clusterID, index), func(yield func(catalog.Record, error) bool) {
+		for record := range old.Records() {
+			if !yield(record.WithHolders(keep), nil) {
+				return
+			}
+		}
+	})
 }
 
 // Size returns how many bytes Reader will yield.
