@@ -17,6 +17,10 @@ type Status struct {
 	Leader string `json:"leader"`
 	// Term is the Raft term.
 	Term uint64 `json:"term"`
+	// FeatureLevel is that of the cluster, as far as the node has applied it. It rises when the builds of all members
+	// support more; SupportedFeatureLevel is what the node's does.
+	FeatureLevel          uint32 `json:"featureLevel"`
+	SupportedFeatureLevel uint32 `json:"supportedFeatureLevel"`
 	// Node is the node that answered.
 	Node Member `json:"node"`
 	// Members are all members that the node knows, itself included.

@@ -22,6 +22,7 @@ func getStatus(ctx context.Context, api registryv1.RegistryServiceClient, opts [
 func statusOf(s *registryv1.GetStatusResponse) *Status {
 	status := &Status{
 		Version: s.GetVersion(), ClusterID: s.GetClusterId(), Leader: s.GetLeader(), Term: s.GetTerm(),
+		FeatureLevel: s.GetFeatureLevel(), SupportedFeatureLevel: s.GetSupportedFeatureLevel(),
 		Node: memberOf(s.GetNode()), Catalog: catalogOf(s.GetCatalog()),
 		Content: ContentStatus{
 			Blobs: s.GetContent().GetBlobs(), Bytes: s.GetContent().GetBytes(), MemoryBytes: s.GetContent().GetMemoryBytes(),

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"time"
 
@@ -15,19 +16,98 @@ import (
 // retryPause separates attempts to reach a leader when nothing tells that it changed.
 const retryPause = 50 * time.Millisecond
 
-// Apply submits a command from any node and returns the index of its entry once it is committed and the leader has
-// applied it. Wait on the catalog for that index to read the write here.
+// Apply submits a command from any node and returns the index of the entry that decided it, once that is committed and the
+// leader has applied it. Wait on the catalog for that index to read the write here.
 //
 // It fails with the command's own error when the state machine refused it; with NO_QUORUM when no leader took the
-// command within Timings.Patience, in which case it was certainly not applied; with OVERLOADED, DEADLINE or CANCELED,
-// likewise not applied; and with OUTCOME_UNKNOWN when the command was submitted and may or may not be applied, now or
-// later.
+// command within Timings.Patience, in which case it was certainly not applied; with OVERLOADED, DEADLINE, CANCELED or
+// REQUEST_EXPIRED, likewise not applied; and with OUTCOME_UNKNOWN when the command was submitted and may or may not be
+// applied, now or later. From feature level 2 on, a command of unknown outcome is submitted again by itself, as the same
+// request, for as long as Timings.Patience: OUTCOME_UNKNOWN then says that not even that told.
 func (c *Cluster) Apply(ctx context.Context, command catalog.Command) (catalog.LogIndex, error) {
 	encoded, err := fsm.Encode(command)
 	if err != nil {
 		return 0, err
 	}
-	return c.untilLed(ctx, func() (catalog.LogIndex, error) { return c.submit(ctx, encoded) })
+	request := fsm.Request{Command: encoded}
+	if c.catalog.Snapshot().FeatureLevel() >= catalog.LevelRequests {
+		request.Request = c.NewRequest()
+	}
+	return c.apply(ctx, request)
+}
+
+// NewRequest draws a request for ApplyOnce.
+func (c *Cluster) NewRequest() catalog.Request {
+	request := catalog.Request{Since: c.catalog.Snapshot().Index()} // before the id exists, so nothing can have decided it
+	_, _ = rand.Read(request.ID[:])                                 // never fails (crypto/rand)
+	return request
+}
+
+// ApplyOnce is Apply for callers that submit one request again themselves, on whatever node: the command takes effect at
+// most once, and each call that gets an answer gets that of the first. It fails with REQUEST_EXPIRED, and applies
+// nothing, when the request is so old that its outcome may have been forgotten; with UNSUPPORTED below feature level 2.
+func (c *Cluster) ApplyOnce(
+	ctx context.Context, request catalog.Request, command catalog.Command,
+) (catalog.LogIndex, error) {
+	if request.ID == (catalog.RequestID{}) {
+		return 0, errdef.New(errdef.CommandInvalid, "the request has no id")
+	}
+	if level := c.catalog.Snapshot().FeatureLevel(); level < catalog.LevelRequests {
+		return 0, errdef.New(errdef.Unsupported, "the cluster is at feature level %d and remembers no requests", level).
+			WithRemedy("see what holds it back: ocistern status")
+	}
+	encoded, err := fsm.Encode(command)
+	if err != nil {
+		return 0, err
+	}
+	return c.apply(ctx, fsm.Request{Request: request, Command: encoded})
+}
+
+// apply submits a request until it is decided.
+func (c *Cluster) apply(ctx context.Context, request fsm.Request) (catalog.LogIndex, error) {
+	submit := func() (catalog.LogIndex, error) { return c.submit(ctx, request) }
+	index, err := c.untilLed(ctx, submit)
+	if errdef.ReasonOf(err) != errdef.OutcomeUnknown || request.ID == (catalog.RequestID{}) {
+		return index, err
+	}
+	// From here on, whatever does not come from the state machine leaves the outcome unknown: an earlier attempt may
+	// still be applied.
+	for patience := time.Now().Add(c.config.Timings.Patience); time.Now().Before(patience); {
+		if !c.pause(ctx) {
+			break
+		}
+		index, again := c.untilLed(ctx, submit)
+		if decided(again) {
+			return index, again
+		}
+		if errdef.ReasonOf(again) == errdef.RequestExpired {
+			break
+		}
+	}
+	return 0, err
+}
+
+// decided tells whether an error, or its absence, is what the state machine made of a command.
+func decided(err error) bool {
+	switch errdef.ReasonOf(err) {
+	case "", errdef.CommandInvalid, errdef.TagConflict, errdef.NotFound:
+		return true
+	default:
+		return false
+	}
+}
+
+// pause waits a moment before a leader is tried again. It returns false when there is no time left.
+func (c *Cluster) pause(ctx context.Context) bool {
+	timer := time.NewTimer(retryPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+	case <-c.lifetime.Done():
+	}
+	return false
 }
 
 // untilLed calls ask until a leader answers it, for as long as Timings.Patience. NOT_LEADER and UNAVAILABLE say that no
@@ -58,15 +138,15 @@ func (c *Cluster) untilLed(ctx context.Context, ask func() (catalog.LogIndex, er
 }
 
 // submit tries the leader once. NOT_LEADER and UNAVAILABLE say that nothing was submitted.
-func (c *Cluster) submit(ctx context.Context, command []byte) (catalog.LogIndex, error) {
+func (c *Cluster) submit(ctx context.Context, request fsm.Request) (catalog.LogIndex, error) {
 	leader, peer, err := c.leaderPeer()
 	switch {
 	case err != nil:
 		return 0, err
 	case leader == c.Self():
-		return c.ApplyLocal(ctx, command)
+		return c.ApplyLocal(ctx, request)
 	}
-	index, err := c.peers.Apply(ctx, peer, command)
+	index, err := c.peers.Apply(ctx, peer, request)
 	switch errdef.ReasonOf(err) {
 	case errdef.Deadline, errdef.Canceled:
 		return 0, errdef.Wrap(errdef.OutcomeUnknown, err, "leader %s did not answer in time", leader)
@@ -90,36 +170,45 @@ func (c *Cluster) leaderPeer() (leader catalog.NodeID, peer string, err error) {
 	return leader, s.Peer, nil
 }
 
-// ApplyLocal submits an encoded command (fsm.Encode) to this node, which must be the leader, and returns as Apply
-// does. It fails with reason NOT_LEADER when this node does not lead, and COMMAND_UNKNOWN for what the state machine
-// would not understand: one such entry in the log would stop every node.
-func (c *Cluster) ApplyLocal(ctx context.Context, command []byte) (catalog.LogIndex, error) {
-	if _, err := fsm.Decode(command); err != nil {
+// ApplyLocal submits a request to this node, which must be the leader, and returns as Apply does. It fails with reason
+// NOT_LEADER when this node does not lead or has not yet applied what it leads, and COMMAND_UNKNOWN for what the state
+// machine would not understand: one such entry in the log would stop every node.
+func (c *Cluster) ApplyLocal(ctx context.Context, request fsm.Request) (catalog.LogIndex, error) {
+	if _, err := fsm.Decode(request.Command); err != nil {
 		return 0, err
 	}
+	snapshot := c.catalog.Snapshot()
+	raised, named := snapshot.FeatureLevel() >= catalog.LevelRequests, request.ID != catalog.RequestID{}
+	switch {
 	// A new leader has applied nothing of what it will lead, and the first command of a new cluster names it.
-	if c.catalog.Snapshot().ClusterID() == "" {
+	case snapshot.ClusterID() == "":
 		return 0, errdef.New(errdef.NotLeader, "node %s is not ready to lead", c.Self())
+	case named && !raised: // its submitter has applied more than this node
+		return 0, errdef.New(errdef.NotLeader, "node %s has not caught up with its cluster's feature level", c.Self())
+	case raised:
+		return c.propose(ctx, fsm.Pack([]fsm.Request{request}))
+	default:
+		return c.propose(ctx, request.Command)
 	}
-	return c.propose(ctx, command)
 }
 
-// propose hands a command that can be decoded to Raft on this node.
-func (c *Cluster) propose(ctx context.Context, command []byte) (catalog.LogIndex, error) {
+// propose hands an entry of one command, which can be decoded, to Raft on this node.
+func (c *Cluster) propose(ctx context.Context, entry []byte) (catalog.LogIndex, error) {
 	if c.raft.State() != raft.Leader {
 		return 0, errdef.New(errdef.NotLeader, "node %s does not lead", c.Self())
 	}
 	if err := ctx.Err(); err != nil {
 		return 0, errdef.Wrap(errdef.ReasonOf(err), err, "not submitted")
 	}
-	future := c.raft.Apply(command, c.config.Timings.Patience)
+	future := c.raft.Apply(entry, c.config.Timings.Patience)
 	if err := c.settle(ctx, future); err != nil {
 		return 0, applyError(err)
 	}
-	if refused, ok := future.Response().(error); ok {
-		return 0, refused
+	results, ok := future.Response().([]catalog.Result)
+	if !ok { // applied by the others, not here: this node's state machine has stopped
+		return 0, errdef.New(errdef.OutcomeUnknown, "node %s cannot apply entries any more", c.Self())
 	}
-	return catalog.LogIndex(future.Index()), nil
+	return results[0].Index, results[0].Err
 }
 
 // applyError sorts what Raft says about an entry. Whatever does not prove that the entry was never appended leaves the

@@ -28,7 +28,7 @@ func TestApplyReturnsTheCommandsError(t *testing.T) {
 			t.Errorf("through %s: got %v, want %s", n.config.Name, err, errdef.TagConflict)
 		}
 		before := leader.cluster.Status().LastIndex
-		_, err := n.cluster.ApplyLocal(t.Context(), []byte("no command"))
+		_, err := n.cluster.ApplyLocal(t.Context(), fsm.Request{Command: []byte("no command")})
 		if errdef.ReasonOf(err) != errdef.CommandUnknown {
 			t.Errorf("got %v, want %s", err, errdef.CommandUnknown)
 		}
@@ -39,7 +39,7 @@ func TestApplyReturnsTheCommandsError(t *testing.T) {
 	encoded, err := fsm.Encode(push("direct"))
 	must(t, err)
 	for _, n := range without(nodes, leader) {
-		if _, err := n.cluster.ApplyLocal(t.Context(), encoded); errdef.ReasonOf(err) != errdef.NotLeader {
+		if _, err := n.cluster.ApplyLocal(t.Context(), fsm.Request{Command: encoded}); errdef.ReasonOf(err) != errdef.NotLeader {
 			t.Errorf("a follower took a command: %v", err)
 		}
 	}
@@ -53,8 +53,8 @@ func TestApplyReturnsTheCommandsError(t *testing.T) {
 // A command that was submitted and not committed has no known outcome, whether the leader or a follower submitted it.
 func TestOutcomeUnknown(t *testing.T) {
 	f := newFleet(t)
-	f.apply = func(ctx context.Context, c *Cluster, command []byte) (catalog.LogIndex, error) {
-		if _, err := c.ApplyLocal(ctx, command); err != nil {
+	f.apply = func(ctx context.Context, c *Cluster, request fsm.Request) (catalog.LogIndex, error) {
+		if _, err := c.ApplyLocal(ctx, request); err != nil {
 			return 0, err
 		}
 		return 0, errdef.Wrap(errdef.Deadline, context.DeadlineExceeded, "the answer was lost")

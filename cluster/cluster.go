@@ -34,10 +34,17 @@ type Cluster struct {
 	logger    *slog.Logger
 
 	leadership *signal // the known leader changed
-	reads      *rounds // of ReadIndex, on the leader
 	progress   progress
 
+	office
 	life
+}
+
+// office is what this node does for the others while it leads.
+type office struct {
+	reads    *rounds                // of ReadIndex
+	raising  sync.Mutex             // held while the feature level rises, or must not
+	heldBack atomic.Pointer[string] // what keeps the level down, or a node out; for people
 }
 
 // Machine is what Raft drives: package fsm's, which applies to the catalog.
@@ -45,6 +52,8 @@ type Machine interface {
 	raft.BatchingFSM
 	// HashAt returns the running hash at an index that the catalog has reached, false when it is not known any more.
 	HashAt(index catalog.LogIndex) (Hash, bool)
+	// RecordLevel sets what is called with a feature level before its first entry is applied.
+	RecordLevel(record func(catalog.FeatureLevel) error)
 }
 
 // life is how long a node runs.
@@ -74,15 +83,17 @@ type closing struct {
 //
 // It fails with reason CONFIG_INVALID; ADDRESS_IN_USE, naming the setting; CLUSTER_MISMATCH when the data directory
 // belongs to another cluster than the nodes of Config.Join; STORAGE_FAILED when another process uses the data
-// directory or the disk fails; CONTENT_CORRUPT when parts of the data directory do not fit each other; REMOVED or DIVERGED
-// when this node's id was retired. A failed Open leaves nothing running.
+// directory or the disk fails; VERSION_TOO_OLD when a newer build ran here whose entries this one does not understand;
+// CONTENT_CORRUPT when parts of the data directory do not fit each other; REMOVED or DIVERGED when this node's id was
+// retired. A failed Open leaves nothing running.
 func Open(cfg Config, machine Machine, cat *catalog.Catalog, peers Peers, logger *slog.Logger) (*Cluster, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
 		return nil, err
 	}
 	c := &Cluster{
-		config: cfg, catalog: cat, machine: machine, peers: peers, logger: logger, leadership: newSignal(), reads: newRounds(),
+		config: cfg, catalog: cat, machine: machine, peers: peers, logger: logger, leadership: newSignal(),
+		office: office{reads: newRounds()},
 	}
 	c.lifetime, c.closing.end = context.WithCancel(context.Background())
 	c.await("starting")
@@ -123,6 +134,7 @@ func (c *Cluster) open() error {
 // the handshake of the transport has made it a member.
 func (c *Cluster) openRaft() error {
 	s := c.storage
+	c.machine.RecordLevel(c.identity.reach)
 	running, err := raft.NewRaft(c.raftConfig(), c.machine, s.logs, s.stable, s.snapshots, c.transport)
 	if err != nil {
 		return errdef.Wrap(errdef.Internal, err, "raft cannot start from %s", c.config.DataDir)

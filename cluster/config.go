@@ -4,6 +4,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
@@ -32,6 +33,9 @@ type Config struct {
 	// Fatal is told that this node's disk fails or hangs: the process must exit, so that another node can lead. It
 	// may be called more than once, from any goroutine, and must not block. Nil for a node that goes on, as in tests.
 	Fatal func(error)
+	// FeatureLevel is the highest feature level that this node lets the cluster rise to, so that older builds can still be
+	// run; zero is what this build supports. It does not lower a level that was reached.
+	FeatureLevel catalog.FeatureLevel
 	// Timings may be left zero.
 	Timings Timings
 	// Environment may be left zero.

@@ -33,9 +33,11 @@ type fleet struct {
 
 	// Where they are set, before any node runs, they take the place of asking the other node.
 	promise func(*Cluster, Promise) error
-	apply   func(context.Context, *Cluster, []byte) (catalog.LogIndex, error)
+	apply   func(context.Context, *Cluster, fsm.Request) (catalog.LogIndex, error)
 	state   func(*Cluster) (NodeState, error)
 	hash    func(*Cluster, catalog.LogIndex) (Hash, error)
+
+	options []catalog.Option // of every node's catalog
 }
 
 // node is one member of a fleet; it outlives its Cluster, which a test may stop and start.
@@ -115,7 +117,7 @@ func freeAddress(t *testing.T) string {
 
 // open starts a node on whatever its data directory holds.
 func (n *node) open() error {
-	cat := catalog.New()
+	cat := catalog.New(n.fleet.options...)
 	stop := func(err error) { n.fleet.t.Errorf("%s: the state machine stopped: %v", n.config.Name, err) }
 	var machine Machine = fsm.New(cat, fsm.Options{Stop: stop})
 	if n.wrap != nil {

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/durable"
 	"github.com/ocistern/ocistern/internal/errdef"
@@ -28,6 +29,8 @@ type record struct {
 	ClusterID string `json:"clusterId,omitempty"`
 	// Promise is what reserves this node before it is a member.
 	Promise *Promise `json:"promise,omitempty"`
+	// FeatureLevel is the highest level whose entries this node may have applied; absent for the first.
+	FeatureLevel catalog.FeatureLevel `json:"featureLevel,omitempty"`
 	// Formerly is the cluster that was recovered as this one, on this node.
 	Formerly string `json:"formerly,omitempty"`
 	// Recovery is set while Recover is under way.
@@ -85,6 +88,9 @@ func openIdentity(dir string, store *storage) (*identity, error) {
 			i.path, found.ID, owner).WithRemedy(restoreRemedy)
 	}
 	i.now.Store(&found)
+	if err := found.understood(dir); err != nil {
+		return nil, err
+	}
 	return i, i.checkState(store)
 }
 
@@ -115,6 +121,15 @@ func readRecord(path string) (record, error) {
 			WithRemedy(restoreRemedy)
 	}
 	return r, nil
+}
+
+// understood refuses what a newer build left in a data directory.
+func (r record) understood(dir string) error {
+	if r.FeatureLevel > fsm.MaxLevel {
+		return errdef.New(errdef.VersionTooOld, "%s is at feature level %d, this build supports %d",
+			dir, r.FeatureLevel, fsm.MaxLevel).WithRemedy("run the newer version of ocistern that ran here before")
+	}
+	return nil
 }
 
 // newID draws an id of 130 random bits, in lower case.
@@ -148,7 +163,19 @@ func (i *identity) join(clusterID string) error {
 	if told := r.told(); told != "" && told != clusterID {
 		return mismatch(r, clusterID)
 	}
-	return i.write(record{ID: r.ID, ClusterID: clusterID})
+	return i.write(record{ID: r.ID, ClusterID: clusterID, FeatureLevel: r.FeatureLevel})
+}
+
+// reach records that entries of a feature level are about to be applied.
+func (i *identity) reach(level catalog.FeatureLevel) error {
+	i.writing.Lock()
+	defer i.writing.Unlock()
+	r := i.current()
+	if level <= max(r.FeatureLevel, catalog.LevelFirst) {
+		return nil
+	}
+	r.FeatureLevel = level
+	return i.write(r)
 }
 
 // pledge reserves this node for the cluster of p. The same promise may be given again; any other one is refused with

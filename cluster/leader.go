@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -34,6 +35,7 @@ func (c *Cluster) lead() bool {
 	if c.raft.State() != raft.Leader || !c.progress.ready.Load() {
 		return false
 	}
+	var tooOld error
 	for _, wish := range c.view().changes() {
 		ctx, cancel := c.callContext()
 		err := c.confirm(ctx, wish)
@@ -48,7 +50,11 @@ func (c *Cluster) lead() bool {
 		}
 		c.logger.Debug("membership is not changed yet", "action", string(wish.action), "node", wish.node.ID,
 			"error", err)
+		if errdef.ReasonOf(err) == errdef.VersionTooOld {
+			tooOld = err
+		}
 	}
+	c.tellHeldBack(errors.Join(tooOld, c.raiseLevel()))
 	return false
 }
 
@@ -82,6 +88,9 @@ func (c *Cluster) confirm(ctx context.Context, wish change) error {
 	if state.ID != id || state.ClusterID != "" && state.ClusterID != c.ClusterID() {
 		return errdef.New(errdef.ClusterMismatch, "at %s answers node %s of cluster %q",
 			wish.peer, state.ID, state.ClusterID)
+	}
+	if err := c.admissible(state); err != nil {
+		return err
 	}
 	if wish.action == actionPromote && (state.Applied == 0 || state.Applied+promotionLag < reached) {
 		return errdef.New(errdef.NotReady, "node %s is at index %d of %d", id, state.Applied, reached)

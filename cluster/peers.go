@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 
+	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 )
 
@@ -15,10 +16,10 @@ type Peers interface {
 
 // LeaderPeers asks the leader. A node that does not lead answers NOT_LEADER.
 type LeaderPeers interface {
-	// Apply submits an encoded command to the node at address. Reason UNAVAILABLE says that the command was certainly not
+	// Apply calls Cluster.ApplyLocal of the node at address. Reason UNAVAILABLE says that the request was certainly not
 	// delivered, so that it is safe to submit it again; where it may have been delivered and the answer was lost, the
 	// reason must be OUTCOME_UNKNOWN.
-	Apply(ctx context.Context, address string, command []byte) (catalog.LogIndex, error)
+	Apply(ctx context.Context, address string, request fsm.Request) (catalog.LogIndex, error)
 	// ReadIndex calls Cluster.ReadIndexLocal of the node at address.
 	ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error)
 }
@@ -63,4 +64,7 @@ type NodeState struct {
 	Term uint64
 	// Applied is the index of its catalog, Last that of the last entry in its log.
 	Applied, Last catalog.LogIndex
+	// FeatureLevel is the highest level that this node lets the cluster rise to; zero, from builds that know none, is the
+	// first.
+	FeatureLevel catalog.FeatureLevel
 }

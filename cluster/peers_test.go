@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 
+	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
@@ -20,15 +21,15 @@ func (f *fleet) at(address string) (*Cluster, error) {
 }
 
 // Apply implements Peers, as do the methods below.
-func (f *fleet) Apply(ctx context.Context, address string, command []byte) (catalog.LogIndex, error) {
+func (f *fleet) Apply(ctx context.Context, address string, request fsm.Request) (catalog.LogIndex, error) {
 	c, err := f.at(address)
 	if err != nil {
 		return 0, err
 	}
 	if f.apply != nil {
-		return f.apply(ctx, c, command)
+		return f.apply(ctx, c, request)
 	}
-	return c.ApplyLocal(ctx, command)
+	return c.ApplyLocal(ctx, request)
 }
 
 func (f *fleet) Promise(ctx context.Context, address string, p Promise) error {

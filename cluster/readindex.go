@@ -131,18 +131,22 @@ func (c *Cluster) confirmTerm(ctx context.Context, term uint64) error {
 }
 
 func (c *Cluster) askTerm(ctx context.Context, voter catalog.NodeID, term uint64) error {
-	s, ok := c.gossip.sighting(voter)
-	if !ok {
-		return errdef.New(errdef.Unavailable, "node %s has not been heard of", voter)
-	}
-	state, err := c.peers.State(ctx, s.Peer)
-	switch {
-	case err != nil:
-		return err
-	case state.ID != voter: // its disk, and with it its votes, are gone
-		return errdef.New(errdef.ClusterMismatch, "at %s answers node %s instead of %s", s.Peer, state.ID, voter)
-	case state.Term != term:
+	state, err := c.askState(ctx, voter)
+	if err == nil && state.Term != term {
 		return errdef.New(errdef.NotLeader, "node %s is in term %d, not %d", voter, state.Term, term)
 	}
-	return nil
+	return err
+}
+
+// askState asks one node itself how far it has come.
+func (c *Cluster) askState(ctx context.Context, node catalog.NodeID) (NodeState, error) {
+	s, ok := c.gossip.sighting(node)
+	if !ok {
+		return NodeState{}, errdef.New(errdef.Unavailable, "node %s has not been heard of", node)
+	}
+	state, err := c.peers.State(ctx, s.Peer)
+	if err == nil && state.ID != node { // its disk, and with it its votes, are gone
+		return state, errdef.New(errdef.ClusterMismatch, "at %s answers node %s instead of %s", s.Peer, state.ID, node)
+	}
+	return state, err
 }

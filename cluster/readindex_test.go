@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/reference"
@@ -58,7 +59,7 @@ func TestReadsWithoutReadIndexAreCaught(t *testing.T) {
 
 // lostWithLeader writes through a follower, loses the leader for good, and reports whether a linearizable read through any
 // of the others misses the acknowledged write. apply, where it is not nil, takes the place of forwarding to the leader.
-func lostWithLeader(t *testing.T, apply func(context.Context, *Cluster, []byte) (catalog.LogIndex, error)) bool {
+func lostWithLeader(t *testing.T, apply func(context.Context, *Cluster, fsm.Request) (catalog.LogIndex, error)) bool {
 	t.Helper()
 	f := newFleet(t)
 	f.apply = apply
@@ -94,7 +95,7 @@ func TestAcknowledgedWritesSurviveTheLeader(t *testing.T) {
 
 // The check above is checked: it finds a leader that acknowledges what it has not committed.
 func TestEarlyAcknowledgementIsCaught(t *testing.T) {
-	early := func(context.Context, *Cluster, []byte) (catalog.LogIndex, error) { return 1, nil }
+	early := func(context.Context, *Cluster, fsm.Request) (catalog.LogIndex, error) { return 1, nil }
 	if !lostWithLeader(t, early) {
 		t.Error("a write that was never submitted seems to have survived")
 	}

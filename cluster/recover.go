@@ -62,6 +62,9 @@ func openSurvivor(dataDir string, logger *slog.Logger) (*survivor, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := found.understood(dataDir); err != nil {
+		return nil, err
+	}
 	if found.Retired != nil {
 		return nil, errdef.New(found.Retired.Reason, "%s", found.Retired.Text).WithRemedy("choose another survivor")
 	}
@@ -148,7 +151,9 @@ func (i isolated) Snapshot() (raft.FSMSnapshot, error) {
 // finish makes the node a member of the new cluster.
 func (s *survivor) finish() error {
 	r := s.identity.current()
-	return s.identity.write(record{ID: r.ID, ClusterID: r.Recovery.ClusterID, Formerly: r.ClusterID})
+	return s.identity.write(record{
+		ID: r.ID, ClusterID: r.Recovery.ClusterID, Formerly: r.ClusterID, FeatureLevel: s.catalog.Snapshot().FeatureLevel(),
+	})
 }
 
 // self returns this node as the last configuration has it.

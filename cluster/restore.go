@@ -46,8 +46,9 @@ func (c *Cluster) SaveSnapshot(ctx context.Context, to io.Writer, local bool) er
 // catalog's index goes on from the present one, or from the snapshot's where that is higher: it never goes back.
 //
 // It fails with reason NOT_LEADER elsewhere; SNAPSHOT_INVALID; CLUSTER_MISMATCH for the snapshot of another cluster, unless
-// otherCluster is true; OVERLOADED while another restore or a change of members is under way. In all these cases nothing
-// was changed. OUTCOME_UNKNOWN: the cluster has the old catalog or the new one, and will agree on which.
+// otherCluster is true; VERSION_TOO_OLD for one of a higher feature level; OVERLOADED while another restore or a change of
+// members is under way. In all these cases nothing was changed. OUTCOME_UNKNOWN: the cluster has the old catalog or the new
+// one, and will agree on which.
 func (c *Cluster) RestoreLocal(ctx context.Context, from io.Reader, otherCluster bool) (Restored, error) {
 	if c.raft.State() != raft.Leader || !c.progress.ready.Load() {
 		return Restored{}, errdef.New(errdef.NotLeader, "node %s does not lead", c.Self())
@@ -98,8 +99,17 @@ func (c *Cluster) memberSet() func(catalog.NodeID) bool {
 }
 
 // install makes a spooled snapshot the state of the cluster. raft burns one index for it, the one after the last; nobody
-// appends while it reads the snapshot, so that the header can say which one it is.
+// appends while it reads the snapshot, so that the header can say which one it is. The feature level must not rise
+// meanwhile, since the snapshot would take it back.
 func (c *Cluster) install(ctx context.Context, moved *fsm.Transplant) (catalog.LogIndex, error) {
+	c.raising.Lock()
+	defer c.raising.Unlock()
+	if err := c.settle(ctx, c.raft.Barrier(c.config.Timings.Call)); err != nil {
+		return 0, errdef.Wrap(errdef.NotLeader, err, "nothing was changed")
+	}
+	if err := moved.Into(c.catalog.Snapshot().FeatureLevel()); err != nil {
+		return 0, err
+	}
 	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: uint64(moved.Header().Index)}
 	burned := func() catalog.LogIndex { return max(catalog.LogIndex(c.raft.LastIndex()), moved.Header().Index) + 1 }
 	size, err := moved.Size(c.ClusterID(), burned())

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
@@ -18,6 +19,8 @@ type Status struct {
 	Leader catalog.NodeID // empty when none is known
 	// CommitIndex and AppliedIndex count all entries; the catalog's own index skips those that carry no command.
 	CommitIndex, AppliedIndex, LastIndex catalog.LogIndex
+	// FeatureLevel is that of the cluster, as far as this node has applied it; Supported is what this build could do.
+	FeatureLevel, Supported catalog.FeatureLevel
 }
 
 // Status returns the current state of Raft.
@@ -26,6 +29,7 @@ func (c *Cluster) Status() Status {
 	return Status{
 		Term: c.raft.CurrentTerm(), Leader: catalog.NodeID(leader), CommitIndex: catalog.LogIndex(c.raft.CommitIndex()),
 		AppliedIndex: catalog.LogIndex(c.raft.AppliedIndex()), LastIndex: catalog.LogIndex(c.raft.LastIndex()),
+		FeatureLevel: c.catalog.Snapshot().FeatureLevel(), Supported: fsm.MaxLevel,
 	}
 }
 
@@ -47,7 +51,7 @@ func (c *Cluster) State() NodeState {
 	now, last, term := c.identity.current(), catalog.LogIndex(c.raft.LastIndex()), c.raft.CurrentTerm()
 	return NodeState{
 		ID: now.ID, ClusterID: now.told(), Empty: last == 0 && term == 0, Term: term,
-		Applied: c.catalog.Snapshot().Index(), Last: last,
+		Applied: c.catalog.Snapshot().Index(), Last: last, FeatureLevel: c.offered(),
 	}
 }
 

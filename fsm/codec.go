@@ -8,15 +8,12 @@ import (
 	logv1 "github.com/ocistern/ocistern/internal/proto/ocistern/log/v1"
 )
 
-const (
-	// CommandVersion is the version of the command format that this build writes, and the only one it reads.
-	CommandVersion = 1
-	// MaxCommandBytes bounds an encoded command: the descriptors of an index of 4 MiB, with room to spare.
-	MaxCommandBytes = 8 << 20
-)
+// MaxCommandBytes bounds an encoded command: the descriptors of an index of 4 MiB, with room to spare.
+const MaxCommandBytes = 8 << 20
 
-// Encode returns the log entry of a command (message ocistern.log.v1.Command). It fails with reason COMMAND_INVALID
-// for what no node could decode: text that is not UTF-8, times outside the years 1 to 9999, too many bytes.
+// Encode returns a command as it stands in the log (message ocistern.log.v1.Command), by itself or in a batch. It fails
+// with reason COMMAND_INVALID for what no node could decode: text that is not UTF-8, times outside the years 1 to 9999,
+// too many bytes.
 func Encode(command catalog.Command) ([]byte, error) {
 	message, err := encodeCommand(command)
 	if err != nil {
@@ -34,7 +31,7 @@ func Encode(command catalog.Command) ([]byte, error) {
 	return encoded, nil
 }
 
-// Decode reads a log entry. It fails with reason COMMAND_UNKNOWN for whatever it does not understand whole: bytes
+// Decode reads an encoded command. It fails with reason COMMAND_UNKNOWN for whatever it does not understand whole: bytes
 // that are no command, another version, an unknown kind, an unknown value, or an unknown field at any depth. A field
 // ignored here and obeyed by a newer node would make the two diverge. What it decodes may still be refused by the
 // catalog, which every node does alike.
@@ -51,9 +48,6 @@ func (d *decoder) command(encoded []byte) (catalog.Command, error) {
 	message := &logv1.Command{}
 	if err := proto.Unmarshal(encoded, message); err != nil {
 		return nil, errdef.Wrap(errdef.CommandUnknown, err, "not a command")
-	}
-	if version := message.GetVersion(); version != CommandVersion {
-		return nil, errdef.New(errdef.CommandUnknown, "command of version %d, this build knows %d", version, CommandVersion)
 	}
 	command := d.kind(message)
 	if err := d.finish(); err != nil {

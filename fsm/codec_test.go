@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -63,10 +64,20 @@ func goldenCommands() map[string]catalog.Command {
 		"remove-holder":   catalog.RemoveHolder{Node: "node-2", Digests: []digest.Digest{layer}, All: true},
 		"untag":           catalog.Untag{Tenant: tenant, Repository: repository, Name: "v1"},
 		"delete-manifest": catalog.DeleteManifest{Tenant: tenant, Repository: repository, Digest: signature},
+		"raise-level":     catalog.RaiseLevel{Level: catalog.LevelRequests},
 	}
 }
 
-// TestGoldenCommands reads what version 1 wrote, and writes what version 1 reads.
+// goldenFile is where a golden command lies: its name has the version of its kind.
+func goldenFile(name string) string {
+	version := 1
+	if name == "raise-level" {
+		version = 2
+	}
+	return filepath.Join("command", fmt.Sprintf("%s.v%d.pb", name, version))
+}
+
+// TestGoldenCommands reads what earlier builds of each version wrote, and writes what they read.
 func TestGoldenCommands(t *testing.T) {
 	for name, command := range goldenCommands() {
 		t.Run(name, func(t *testing.T) {
@@ -74,7 +85,7 @@ func TestGoldenCommands(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := golden(t, filepath.Join("command", name+".v1.pb"), encoded)
+			want := golden(t, goldenFile(name), encoded)
 			if !bytes.Equal(encoded, want) {
 				t.Errorf("encodes to\n%x, not to\n%x", encoded, want)
 			}
@@ -88,8 +99,8 @@ func TestGoldenCommands(t *testing.T) {
 		})
 	}
 	kinds := (&logv1.Command{}).ProtoReflect().Descriptor().Oneofs().ByName("kind").Fields().Len()
-	if kinds != len(goldenCommands()) {
-		t.Errorf("%d kinds of command, %d golden files: every kind needs one", kinds, len(goldenCommands()))
+	if kinds != len(goldenCommands())+1 { // the batch has its own test
+		t.Errorf("%d kinds of command, %d golden files: every kind needs one", kinds, len(goldenCommands())+1)
 	}
 }
 
@@ -160,14 +171,17 @@ func TestDecodeRefuses(t *testing.T) {
 		return marshal(&logv1.Command{Version: 1, Kind: &logv1.Command_Publish{Publish: p}})
 	}
 	for name, encoded := range map[string][]byte{
-		"nothing":        nil,
-		"no message":     []byte("\xffrubbish"),
-		"no version":     marshal(&logv1.Command{Kind: &logv1.Command_Untag{Untag: &logv1.Untag{}}}),
-		"newer version":  marshal(&logv1.Command{Version: 2, Kind: &logv1.Command_Untag{Untag: &logv1.Untag{}}}),
-		"no kind":        marshal(&logv1.Command{Version: 1}),
-		"unknown kind":   protowire.AppendBytes(protowire.AppendTag([]byte{8, 1}, 99, protowire.BytesType), nil),
-		"unknown source": publish(&logv1.Publish{Source: 3}),
-		"too long":       make([]byte, MaxCommandBytes+1),
+		"nothing":             nil,
+		"no message":          []byte("\xffrubbish"),
+		"no version":          marshal(&logv1.Command{Kind: &logv1.Command_Untag{Untag: &logv1.Untag{}}}),
+		"newer version":       marshal(&logv1.Command{Version: 2, Kind: &logv1.Command_Untag{Untag: &logv1.Untag{}}}),
+		"older than its kind": marshal(&logv1.Command{Version: 1, Kind: &logv1.Command_RaiseLevel{RaiseLevel: &logv1.RaiseLevel{Level: 2}}}),
+		"level to come":       marshal(&logv1.Command{Version: 2, Kind: &logv1.Command_RaiseLevel{RaiseLevel: &logv1.RaiseLevel{Level: 3}}}),
+		"batch":               Pack([]Request{{Command: marshal(&logv1.Command{Version: 1, Kind: &logv1.Command_Untag{Untag: &logv1.Untag{}}})}}),
+		"no kind":             marshal(&logv1.Command{Version: 1}),
+		"unknown kind":        protowire.AppendBytes(protowire.AppendTag([]byte{8, 1}, 99, protowire.BytesType), nil),
+		"unknown source":      publish(&logv1.Publish{Source: 3}),
+		"too long":            make([]byte, MaxCommandBytes+1),
 	} {
 		if command, err := Decode(encoded); errdef.ReasonOf(err) != errdef.CommandUnknown || command != nil {
 			t.Errorf("%s: error %v, command %v", name, err, command)
@@ -179,7 +193,7 @@ func TestDecodeRefuses(t *testing.T) {
 func TestUnknownFieldsAreRefused(t *testing.T) {
 	for name := range goldenCommands() {
 		message := &logv1.Command{}
-		if err := proto.Unmarshal(readGolden(t, filepath.Join("command", name+".v1.pb")), message); err != nil {
+		if err := proto.Unmarshal(readGolden(t, goldenFile(name)), message); err != nil {
 			t.Fatal(err)
 		}
 		eachMessage(message.ProtoReflect(), func(m protoreflect.Message) {

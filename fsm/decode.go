@@ -64,8 +64,13 @@ func (d *decoder) share(text string) string {
 	return text
 }
 
+// kind reads one command, whose version is the feature level that brought its kind.
 func (d *decoder) kind(message *logv1.Command) catalog.Command {
 	d.check(message)
+	if raise, ok := message.GetKind().(*logv1.Command_RaiseLevel); ok {
+		return d.raiseLevel(message, raise.RaiseLevel)
+	}
+	d.version(message, catalog.LevelFirst)
 	switch kind := message.GetKind().(type) {
 	case *logv1.Command_SetCluster:
 		d.check(kind.SetCluster)
@@ -103,6 +108,16 @@ func (d *decoder) kind(message *logv1.Command) catalog.Command {
 		d.fail("it is of no kind that this build knows")
 		return nil
 	}
+}
+
+// raiseLevel refuses a level that this build does not know: it would not understand what follows.
+func (d *decoder) raiseLevel(message *logv1.Command, m *logv1.RaiseLevel) catalog.Command {
+	d.check(m)
+	d.version(message, catalog.LevelRequests)
+	if catalog.FeatureLevel(m.GetLevel()) > MaxLevel {
+		d.fail("the cluster goes to feature level %d, this build knows %d", m.GetLevel(), MaxLevel)
+	}
+	return catalog.RaiseLevel{Level: catalog.FeatureLevel(m.GetLevel())}
 }
 
 func (d *decoder) publish(m *logv1.Publish) catalog.Publish {

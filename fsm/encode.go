@@ -19,7 +19,7 @@ type encoder struct {
 
 func encodeCommand(command catalog.Command) (*logv1.Command, error) {
 	e := &encoder{}
-	message := &logv1.Command{Version: CommandVersion}
+	message := &logv1.Command{Version: uint32(catalog.LevelFirst)}
 	switch c := command.(type) {
 	case catalog.SetCluster:
 		message.Kind = &logv1.Command_SetCluster{SetCluster: &logv1.SetCluster{ClusterId: c.ClusterID}}
@@ -45,6 +45,9 @@ func encodeCommand(command catalog.Command) (*logv1.Command, error) {
 		message.Kind = &logv1.Command_DeleteManifest{DeleteManifest: &logv1.DeleteManifest{
 			Tenant: string(c.Tenant), Repository: string(c.Repository), Digest: c.Digest.String(),
 		}}
+	case catalog.RaiseLevel:
+		message.Version = uint32(catalog.LevelRequests)
+		message.Kind = &logv1.Command_RaiseLevel{RaiseLevel: &logv1.RaiseLevel{Level: uint32(c.Level)}}
 	default:
 		return nil, errdef.New(errdef.CommandInvalid, "%T is not a command", command)
 	}

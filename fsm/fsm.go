@@ -22,8 +22,9 @@ type Options struct {
 	// Stop is called exactly once, when an entry is met that this build cannot understand. The node must then exit: the
 	// FSM applies nothing any more and takes no snapshot. May be nil.
 	Stop func(error)
-	// Applied is called after each batch with the entries that were applied without error. It must be cheap and must
-	// not change them. May be nil.
+	// Applied is called after each batch with the commands that were applied without error, one catalog.Entry each; those
+	// of one log entry share its index. Repeated requests are not among them. It must be cheap and must not change them.
+	// May be nil.
 	Applied func([]catalog.Entry)
 	// Restored is called after a snapshot has replaced the catalog: what came with it was never told to Applied. It must
 	// be cheap. May be nil.
@@ -37,6 +38,7 @@ type FSM struct {
 	options Options
 	decoder decoder
 	history history
+	record  func(catalog.FeatureLevel) error
 	stopped error // not nil once an entry could not be understood
 }
 
@@ -44,76 +46,110 @@ var _ raft.BatchingFSM = (*FSM)(nil)
 
 // New returns the state machine that keeps cat. Nothing else may write to cat.
 func New(cat *catalog.Catalog, options Options) *FSM {
-	return &FSM{catalog: cat, options: options, decoder: newDecoder()}
+	record := func(catalog.FeatureLevel) error { return nil }
+	return &FSM{catalog: cat, options: options, decoder: newDecoder(), record: record}
 }
+
+// RecordLevel makes record be called with the feature level of the cluster before the first entry of that level is
+// applied, and after a snapshot was restored. It must make the level durable; when it fails, the FSM stops. To be called
+// before raft runs.
+func (f *FSM) RecordLevel(record func(catalog.FeatureLevel) error) { f.record = record }
 
 // Apply applies one entry; raft calls ApplyBatch instead where it can.
 func (f *FSM) Apply(log *raft.Log) any { return f.ApplyBatch([]*raft.Log{log})[0] }
 
-// ApplyBatch applies committed entries in order and publishes one catalog snapshot for all of them. The response to
-// each is nil, or the error with which the catalog refused the command (and changed nothing).
+// ApplyBatch applies committed entries in order and publishes one catalog snapshot for all of them. The response to each
+// is a []catalog.Result, one for each of its commands and none for an entry without; or the error, once the FSM has
+// stopped.
 func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
-	entries := f.decode(logs)
+	entries, ends := f.decode(logs)
 	f.history.add(entries) // before others can see that they are applied
 	results := f.catalog.Apply(entries...)
 	f.report(entries, results)
 
 	responses := make([]any, len(logs))
+	from := 0
 	for i := range responses {
-		switch {
-		case i >= len(entries):
+		if i >= len(ends) {
 			responses[i] = f.stopped
-		case results[i] != nil:
-			responses[i] = results[i]
+			continue
 		}
+		if logs[i].Type == raft.LogCommand {
+			responses[i] = results[from:ends[i]:ends[i]]
+		}
+		from = ends[i]
 	}
-	if len(entries) < len(logs) {
+	if len(ends) < len(logs) {
 		f.stop()
 	}
 	return responses
 }
 
-// decode returns the entries up to the first that cannot be understood, and remembers that one's error.
-func (f *FSM) decode(logs []*raft.Log) []catalog.Entry {
+// decode returns the commands of all logs up to the first that cannot be understood, whose error it remembers, and where
+// the commands of each log end.
+func (f *FSM) decode(logs []*raft.Log) (entries []catalog.Entry, ends []int) {
 	hash := f.catalog.Snapshot().CommandHash()
-	entries := make([]catalog.Entry, 0, len(logs))
+	entries, ends = make([]catalog.Entry, 0, len(logs)), make([]int, 0, len(logs))
 	for _, log := range logs {
 		if f.stopped != nil {
 			break
 		}
 		entry := catalog.Entry{Index: catalog.LogIndex(log.Index), Hash: hash}
-		if log.Type == raft.LogCommand {
-			command, err := f.decoder.command(log.Data)
-			if err != nil {
-				f.stopped = errdef.Wrap(errdef.ReasonOf(err), err, "log entry %d cannot be applied", log.Index).
-					WithRemedy("run the version of ocistern that the other nodes run")
-				break
-			}
-			hash = chain(hash, log.Index, log.Data)
-			entry.Command, entry.Hash = command, hash
+		if log.Type != raft.LogCommand {
+			entries = append(entries, entry)
+			ends = append(ends, len(entries))
+			continue
 		}
-		entries = append(entries, entry)
+		commands, err := f.understand(log.Data)
+		if err != nil {
+			f.stopped = errdef.Wrap(errdef.ReasonOf(err), err, "log entry %d cannot be applied", log.Index).
+				WithRemedy("run the version of ocistern that the other nodes run")
+			break
+		}
+		hash = chain(hash, log.Index, log.Data)
+		entry.Hash = hash
+		for _, one := range commands {
+			entry.Command, entry.Request = one.command, one.request
+			entries = append(entries, entry)
+		}
+		ends = append(ends, len(entries))
 	}
-	return entries
+	return entries, ends
 }
 
-// chain extends the running hash by one command. The index is part of it: a command at another place is another log.
-func chain(hash [sha256.Size]byte, index uint64, command []byte) [sha256.Size]byte {
+// understand decodes one log entry. A level that it raises is recorded first.
+func (f *FSM) understand(encoded []byte) ([]decoded, error) {
+	commands, err := f.decoder.entry(encoded)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range commands {
+		if raise, ok := one.command.(catalog.RaiseLevel); ok {
+			if err := f.record(raise.Level); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return commands, nil
+}
+
+// chain extends the running hash by one entry. The index is part of it: an entry at another place is another log.
+func chain(hash [sha256.Size]byte, index uint64, entry []byte) [sha256.Size]byte {
 	sum := sha256.New()
 	sum.Write(hash[:])
 	sum.Write(binary.BigEndian.AppendUint64(nil, index))
-	sum.Write(command)
+	sum.Write(entry)
 	return [sha256.Size]byte(sum.Sum(nil))
 }
 
-// report hands the entries that changed something to Options.Applied.
-func (f *FSM) report(entries []catalog.Entry, results []error) {
+// report hands the commands that changed something to Options.Applied.
+func (f *FSM) report(entries []catalog.Entry, results []catalog.Result) {
 	if f.options.Applied == nil {
 		return
 	}
 	applied := make([]catalog.Entry, 0, len(entries))
 	for i, entry := range entries {
-		if entry.Command != nil && results[i] == nil {
+		if entry.Command != nil && results[i].Err == nil && results[i].Index == entry.Index {
 			applied = append(applied, entry)
 		}
 	}
@@ -151,6 +187,11 @@ func (f *FSM) Restore(snapshot io.ReadCloser) error {
 	}
 	restored := f.catalog.Snapshot()
 	f.history.begin(restored.Index(), restored.CommandHash())
+	if err := f.record(restored.FeatureLevel()); err != nil {
+		f.stopped = err
+		f.stop()
+		return err
+	}
 	if f.options.Restored != nil {
 		f.options.Restored()
 	}

@@ -108,9 +108,13 @@ func TestResponses(t *testing.T) {
 		{Index: 3, Type: raft.LogCommand, Data: set("c2")},
 		{Index: 4, Type: raft.LogCommand, Data: set("c1")},
 	})
-	for i, want := range []errdef.Reason{"", "", errdef.ClusterMismatch, ""} {
-		if err, failed := responses[i].(error); errdef.ReasonOf(err) != want || failed != (want != "") {
-			t.Errorf("response %d is %v", i, responses[i])
+	if responses[0] != nil {
+		t.Errorf("an entry without a command is answered %v", responses[0])
+	}
+	for i, want := range []errdef.Reason{"", errdef.ClusterMismatch, ""} {
+		results, ok := responses[i+1].([]catalog.Result)
+		if !ok || len(results) != 1 || errdef.ReasonOf(results[0].Err) != want || results[0].Index != catalog.LogIndex(i+2) {
+			t.Errorf("response %d is %v", i+1, responses[i+1])
 		}
 	}
 	if !slices.Equal(reported, []catalog.LogIndex{2, 4}) {

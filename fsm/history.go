@@ -30,11 +30,14 @@ func (h *history) begin(index catalog.LogIndex, hash [sha256.Size]byte) {
 	h.points, h.oldest = append(h.points[:0], point{index, hash}), 0
 }
 
-// add appends entries in ascending order.
+// add appends entries in ascending order. Those of one log entry are one point.
 func (h *history) add(entries []catalog.Entry) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
-	for _, entry := range entries {
+	for i, entry := range entries {
+		if i > 0 && entry.Index == entries[i-1].Index {
+			continue
+		}
 		next := point{entry.Index, entry.Hash}
 		if len(h.points) < historyEntries {
 			h.points = append(h.points, next)

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
 	logv1 "github.com/ocistern/ocistern/internal/proto/ocistern/log/v1"
 	"github.com/ocistern/ocistern/internal/reference"
 )
@@ -25,6 +26,10 @@ func encodeRecord(r catalog.Record) (*logv1.SnapshotRecord, error) {
 		holders := mapped(r.Blob.Holders, func(node catalog.NodeID) string { return string(node) })
 		blob := &logv1.BlobRecord{Digest: r.Blob.Digest.String(), Size: r.Blob.Size, Holders: holders}
 		message.Kind = &logv1.SnapshotRecord_Blob{Blob: blob}
+	case r.Outcome != nil:
+		message.Kind = &logv1.SnapshotRecord_Outcome{Outcome: &logv1.OutcomeRecord{
+			RequestId: r.Outcome.ID[:], Index: uint64(r.Outcome.Index), Refused: string(r.Outcome.Refused),
+		}}
 	}
 	return message, e.err
 }
@@ -65,6 +70,15 @@ func (d *decoder) record(m *logv1.SnapshotRecord) catalog.Record {
 		d.check(kind.Blob)
 		r.Blob = &catalog.Blob{
 			Digest: toDigest(kind.Blob.GetDigest()), Size: kind.Blob.GetSize(), Holders: mapped(kind.Blob.GetHolders(), d.node),
+		}
+	case *logv1.SnapshotRecord_Outcome:
+		d.check(kind.Outcome)
+		r.Outcome = &catalog.Outcome{
+			ID: d.requestID(kind.Outcome.GetRequestId()), Index: catalog.LogIndex(kind.Outcome.GetIndex()),
+			Refused: errdef.Reason(d.share(kind.Outcome.GetRefused())),
+		}
+		if len(kind.Outcome.GetRequestId()) == 0 {
+			d.fail("outcome of no request")
 		}
 	default:
 		d.fail("record of no kind that this build knows")

@@ -48,10 +48,9 @@ func (r *snapshotReader) header() (catalog.Header, error) {
 		return catalog.Header{}, err
 	}
 	r.version = message.GetVersion()
-	if version := r.version; version != SnapshotVersion {
-		return catalog.Header{}, errdef.New(errdef.SnapshotInvalid,
-			"snapshot of version %d, this build knows %d", version, SnapshotVersion).
-			WithRemedy("run the version of ocistern that wrote it")
+	level, err := headerLevel(message)
+	if err != nil {
+		return catalog.Header{}, err
 	}
 	r.decoder.check(message)
 	if len(message.GetCommandHash()) != sha256.Size {
@@ -62,8 +61,24 @@ func (r *snapshotReader) header() (catalog.Header, error) {
 	}
 	return catalog.Header{
 		Index: catalog.LogIndex(message.GetIndex()), ClusterID: message.GetClusterId(),
-		CommandHash: [sha256.Size]byte(message.GetCommandHash()),
+		CommandHash: [sha256.Size]byte(message.GetCommandHash()), Level: level,
+		Forgotten: catalog.LogIndex(message.GetForgotten()),
 	}, nil
+}
+
+// headerLevel returns the feature level of the cluster that a snapshot is of. Version 1 was written before there were
+// levels, and leaves it out.
+func headerLevel(message *logv1.SnapshotHeader) (catalog.FeatureLevel, error) {
+	version, level := catalog.FeatureLevel(message.GetVersion()), catalog.FeatureLevel(message.GetFeatureLevel())
+	switch {
+	case version == catalog.LevelFirst && level == 0 && message.GetForgotten() == 0:
+		return catalog.LevelFirst, nil
+	case version == catalog.LevelRequests && version <= MaxLevel && level >= version && level <= MaxLevel:
+		return level, nil
+	default:
+		return 0, errdef.New(errdef.SnapshotInvalid, "snapshot of version %d and feature level %d, this build knows %d",
+			version, level, MaxLevel).WithRemedy("run the version of ocistern that wrote it")
+	}
 }
 
 // records yields the records, and an error unless the trailer proves that these were all of them, unharmed.

@@ -15,13 +15,9 @@ import (
 	logv1 "github.com/ocistern/ocistern/internal/proto/ocistern/log/v1"
 )
 
-const (
-	// SnapshotVersion is the version of the snapshot format that this build writes, and the only one it reads.
-	SnapshotVersion = 1
-	// maxRecordBytes bounds one message of a snapshot. A record stems from one command; a tag's history and the
-	// holders of a blob come on top.
-	maxRecordBytes = MaxCommandBytes + 1<<20
-)
+// maxRecordBytes bounds one message of a snapshot. A record stems from one command; a tag's history and the holders of a
+// blob come on top.
+const maxRecordBytes = MaxCommandBytes + 1<<20
 
 // persister writes one captured snapshot of the catalog, while the FSM goes on.
 type persister struct {
@@ -73,10 +69,17 @@ func WriteSnapshot(w io.Writer, snapshot *catalog.Snapshot) error {
 	return nil
 }
 
+// headerMessage writes the format of the cluster's feature level: a snapshot must not be news to a node that the level has
+// let in.
 func headerMessage(h catalog.Header) *logv1.SnapshotHeader {
-	return &logv1.SnapshotHeader{
-		Version: SnapshotVersion, ClusterId: h.ClusterID, Index: uint64(h.Index), CommandHash: h.CommandHash[:],
+	message := &logv1.SnapshotHeader{
+		Version: uint32(catalog.LevelFirst), ClusterId: h.ClusterID, Index: uint64(h.Index), CommandHash: h.CommandHash[:],
 	}
+	if h.Level >= catalog.LevelRequests {
+		message.Version = uint32(catalog.LevelRequests)
+		message.FeatureLevel, message.Forgotten = uint32(h.Level), uint64(h.Forgotten)
+	}
+	return message
 }
 
 func trailerMessage(records uint64, checksum []byte) *logv1.SnapshotRecord {

@@ -38,7 +38,7 @@ func goldenCatalog(t testing.TB) *catalog.Catalog {
 		commands["set-cluster"], publish, moved, commands["record-absence"], commands["add-holder"],
 	} {
 		entry := catalog.Entry{Index: catalog.LogIndex(i + 1), Command: command, Hash: sha256.Sum256([]byte{byte(i)})}
-		if err := cat.Apply(entry)[0]; err != nil {
+		if err := cat.Apply(entry)[0].Err; err != nil {
 			t.Fatalf("%T: %v", command, err)
 		}
 	}
@@ -54,11 +54,33 @@ func snapshotBytes(t testing.TB, s *catalog.Snapshot) *bytes.Buffer {
 	return &buffer
 }
 
-// TestGoldenSnapshot reads what version 1 wrote, and writes what version 1 reads.
+// TestGoldenSnapshot reads what builds of each version wrote, and writes what they read: a cluster of level 1 writes
+// snapshots that a build of level 1 restores.
 func TestGoldenSnapshot(t *testing.T) {
-	original := goldenCatalog(t).Snapshot()
+	checkGoldenSnapshot(t, "snapshot.v1.pb", goldenCatalog(t).Snapshot(), 6)
+	raised := goldenCatalog(t)
+	raise(t, raised)
+	checkGoldenSnapshot(t, "snapshot.v2.pb", raised.Snapshot(), 7)
+}
+
+// raise brings a golden catalog to level 2, where one request is applied and one refused.
+func raise(t testing.TB, cat *catalog.Catalog) {
+	t.Helper()
+	untag := catalog.Untag{Tenant: "default", Repository: "ghcr.io/org/app", Name: "v9"}
+	results := cat.Apply(
+		catalog.Entry{Index: 6, Command: catalog.RaiseLevel{Level: catalog.LevelRequests}},
+		catalog.Entry{Index: 7, Command: catalog.AddHolder{Node: "node-9"}, Request: catalog.Request{ID: catalog.RequestID{1}, Since: 6}},
+		catalog.Entry{Index: 7, Command: untag, Request: catalog.Request{ID: catalog.RequestID{2}, Since: 5}},
+	)
+	if errdef.ReasonOf(results[2].Err) != errdef.NotFound {
+		t.Fatal(results)
+	}
+}
+
+func checkGoldenSnapshot(t *testing.T, name string, original *catalog.Snapshot, wantKinds int) {
+	t.Helper()
 	written := snapshotBytes(t, original).Bytes()
-	want := golden(t, "snapshot.v1.pb", written)
+	want := golden(t, name, written)
 	if !bytes.Equal(written, want) {
 		t.Errorf("writes\n%x, not\n%x", written, want)
 	}
@@ -67,8 +89,7 @@ func TestGoldenSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := restored.Snapshot()
-	if digestOf(t, got) != digestOf(t, original) || got.Index() != original.Index() ||
-		got.CommandHash() != original.CommandHash() || got.ClusterID() != original.ClusterID() {
+	if digestOf(t, got) != digestOf(t, original) || got.Header() != original.Header() {
 		t.Error("restores another catalog")
 	}
 	kinds := map[protoreflect.Name]bool{}
@@ -80,8 +101,8 @@ func TestGoldenSnapshot(t *testing.T) {
 		reflected := message.ProtoReflect()
 		kinds[reflected.WhichOneof(reflected.Descriptor().Oneofs().ByName("kind")).Name()] = true
 	}
-	if len(kinds) != 6 {
-		t.Errorf("the golden snapshot has only records of the kinds %v", slices.Collect(maps.Keys(kinds)))
+	if len(kinds) != wantKinds {
+		t.Errorf("%s has only records of the kinds %v", name, slices.Collect(maps.Keys(kinds)))
 	}
 }
 
@@ -163,7 +184,12 @@ func TestUnknownSnapshots(t *testing.T) {
 		t.Errorf("an empty catalog: %v", err)
 	}
 	for name, snapshot := range map[string][]byte{
-		"newer version":     seal(t, framed(t, header(2, 32))),
+		"newer version":     seal(t, framed(t, header(3, 32))),
+		"without its level": seal(t, framed(t, header(2, 32))),
+		"level to come":     seal(t, framed(t, withLevel(header(2, 32), 3))),
+		"level too early":   seal(t, framed(t, withLevel(header(1, 32), 2))),
+		"outcome of none":   seal(t, framed(t, withLevel(header(2, 32), 2), outcomeOf(nil))),
+		"outcome twice":     seal(t, framed(t, withLevel(header(2, 32), 2), outcomeOf(make([]byte, 16)), outcomeOf(make([]byte, 16)))),
 		"no version":        seal(t, framed(t, header(0, 32))),
 		"short hash":        seal(t, framed(t, header(1, 31))),
 		"field in header":   seal(t, framed(t, extended)),
@@ -189,6 +215,15 @@ func TestUnknownSnapshots(t *testing.T) {
 			m.SetUnknown(nil)
 		})
 	}
+}
+
+func withLevel(header *logv1.SnapshotHeader, level uint32) *logv1.SnapshotHeader {
+	header.FeatureLevel = level
+	return header
+}
+
+func outcomeOf(id []byte) *logv1.SnapshotRecord {
+	return &logv1.SnapshotRecord{Kind: &logv1.SnapshotRecord_Outcome{Outcome: &logv1.OutcomeRecord{RequestId: id}}}
 }
 
 // sink is a raft.SnapshotSink that fails after some bytes, or when closed.
@@ -256,8 +291,12 @@ func TestPersist(t *testing.T) {
 // FuzzRestore reads arbitrary snapshots, as they are and with a right trailer put behind them. It must never panic;
 // what is refused leaves the catalog alone, and what is accepted can be written and read again.
 func FuzzRestore(f *testing.F) {
-	header := &logv1.SnapshotHeader{Version: 1, ClusterId: "c1", Index: 7, CommandHash: make([]byte, sha256.Size)}
-	for record := range goldenCatalog(f).Snapshot().Records() { // small seeds, for the fuzzer shortens them byte by byte
+	header := &logv1.SnapshotHeader{
+		Version: 2, ClusterId: "c1", Index: 7, CommandHash: make([]byte, sha256.Size), FeatureLevel: 2, Forgotten: 3,
+	}
+	seeds := goldenCatalog(f)
+	raise(f, seeds)
+	for record := range seeds.Snapshot().Records() { // small seeds, for the fuzzer shortens them byte by byte
 		message, err := encodeRecord(record)
 		if err != nil {
 			f.Fatal(err)

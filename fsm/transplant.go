@@ -18,6 +18,7 @@ import (
 // goroutine at a time.
 type Transplant struct {
 	header  catalog.Header
+	level   catalog.FeatureLevel // of the cluster
 	from    *snapshotReader
 	spool   io.ReadSeeker
 	records uint64
@@ -32,17 +33,31 @@ func NewTransplant(from io.Reader) (*Transplant, error) {
 	return &Transplant{header: header, from: reader}, err
 }
 
+// Into says at which feature level the cluster is. Neither a snapshot nor its absence of news changes it: one of a higher
+// level is refused with reason VERSION_TOO_OLD.
+func (t *Transplant) Into(level catalog.FeatureLevel) error {
+	if t.header.Level > level {
+		return errdef.New(errdef.VersionTooOld, "the snapshot is of feature level %d, the cluster is at level %d",
+			t.header.Level, level).WithRemedy("update all members, and look what holds the level back: ocistern status")
+	}
+	t.level = level
+	return nil
+}
+
 // Header returns the header that was read.
 func (t *Transplant) Header() catalog.Header { return t.header }
 
 // Spool reads the rest of the snapshot, verifies its checksum, and keeps its records in spool, without the holders of blobs
-// for which keep is false. It holds one record at a time.
+// for which keep is false, and without outcomes of requests. It holds one record at a time.
 func (t *Transplant) Spool(spool io.ReadWriteSeeker, keep func(catalog.NodeID) bool) error {
 	buffered := bufio.NewWriterSize(spool, 64<<10)
 	frames := &frameWriter{to: buffered, sum: sha256.New()}
 	for record, err := range t.from.records() {
 		if err != nil {
 			return err
+		}
+		if record.Outcome != nil {
+			continue
 		}
 		message, err := encodeRecord(record.WithHolders(keep))
 		if err != nil {
@@ -61,8 +76,12 @@ func (t *Transplant) Spool(spool io.ReadWriteSeeker, keep func(catalog.NodeID) b
 	return nil
 }
 
+// headerAt is the header at a new place. Requests from before are forgotten: what became of them was undone, and must not be
+// done again.
 func (t *Transplant) headerAt(clusterID string, index catalog.LogIndex) catalog.Header {
-	return replanted(t.header, clusterID, index)
+	header := replanted(t.header, clusterID, index)
+	header.Level, header.Forgotten = t.level, index
+	return header
 }
 
 // replanted is the header of a catalog at a new place. The hash goes on from the one it had: the history before index is now

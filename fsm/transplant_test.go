@@ -59,7 +59,7 @@ func TestTransplant(t *testing.T) {
 	}
 	info, err := InspectSnapshot(bytes.NewReader(written))
 	if err != nil || info.Records != original.Stats() || info.Header != got.Header() || info.Bytes != size ||
-		info.Version != SnapshotVersion {
+		info.Version != 1 {
 		t.Errorf("inspected as %+v, %v", info, err)
 	}
 }
@@ -126,4 +126,53 @@ func spoolOnly(spool *os.File, encoded []byte) error {
 		return err
 	}
 	return moved.Spool(spool, func(catalog.NodeID) bool { return true })
+}
+
+// A cluster keeps its feature level when a snapshot comes, and forgets all requests: what became of them was undone. Neither
+// is brought by the snapshot.
+func TestTransplantKeepsTheLevel(t *testing.T) {
+	raised := goldenCatalog(t)
+	raise(t, raised)
+	for _, c := range []struct {
+		name string
+		from *catalog.Snapshot
+		into catalog.FeatureLevel
+		want errdef.Reason
+	}{
+		{"1 into 1", goldenCatalog(t).Snapshot(), 1, ""}, {"1 into 2", goldenCatalog(t).Snapshot(), 2, ""},
+		{"2 into 2", raised.Snapshot(), 2, ""}, {"2 into 1", raised.Snapshot(), 1, errdef.VersionTooOld},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			moved, err := NewTransplant(snapshotBytes(t, c.from))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := moved.Spool(spoolFile(t), func(catalog.NodeID) bool { return true }); err != nil {
+				t.Fatal(err)
+			}
+			err = moved.Into(c.into)
+			if errdef.ReasonOf(err) != c.want {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+			if err != nil {
+				return
+			}
+			cat := catalog.New()
+			at := func() (catalog.LogIndex, error) { return 50, nil }
+			if err := restore(cat, moved.Reader("c9", at)); err != nil {
+				t.Fatal(err)
+			}
+			if got := cat.Snapshot().FeatureLevel(); got != c.into {
+				t.Errorf("the cluster is at level %d now, was at %d", got, c.into)
+			}
+			if c.into < catalog.LevelRequests {
+				return
+			}
+			known := catalog.Request{ID: catalog.RequestID{1}, Since: 49}
+			result := cat.Apply(catalog.Entry{Index: 51, Command: catalog.AddHolder{Node: "n"}, Request: known})[0]
+			if errdef.ReasonOf(result.Err) != errdef.RequestExpired {
+				t.Errorf("a request from before: %+v", result)
+			}
+		})
+	}
 }

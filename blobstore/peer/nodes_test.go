@@ -167,7 +167,7 @@ func (c *cluster) Apply(_ context.Context, command catalog.Command) (catalog.Log
 	c.index++
 	c.commands = append(c.commands, command)
 	entry := catalog.Entry{Index: c.index, Command: command}
-	err := c.catalog.Apply(entry)[0]
+	err := c.catalog.Apply(entry)[0].Err
 	if err == nil && c.applied != nil {
 		c.applied([]catalog.Entry{entry})
 	}

@@ -113,7 +113,7 @@ func setUp(env *testscript.Env) error {
 // wholeStatus is the view of node i of a cluster in which all is well.
 func wholeStatus(i int) *registryv1.GetStatusResponse {
 	status := &registryv1.GetStatusResponse{
-		Version: "v9", ClusterId: "c-1", Leader: "id2", Term: 3,
+		Version: "v9", ClusterId: "c-1", Leader: "id2", Term: 3, FeatureLevel: 2, SupportedFeatureLevel: 2,
 		Catalog: &registryv1.Catalog{
 			Index: 42, Tags: 1, Manifests: 3, ReferrersLists: 3, Blobs: 4, Links: 4,
 			CommandHash: "0123456789abcdef0123", Digest: "sha256:feed",
@@ -164,8 +164,8 @@ func (s *stage) node(args []string) error {
 	return nil
 }
 
-// see changes what all nodes report: see member NAME STATE, see address NAME (its real one), see no-leader, see disputed,
-// see diverged NAME.
+// see changes what all nodes report: see member NAME STATE, see address NAME (its real one), see level N, see no-leader, see
+// disputed, see diverged NAME.
 func (s *stage) see(args []string) error {
 	for name, status := range s.statuses {
 		switch args[0] {
@@ -181,6 +181,8 @@ func (s *stage) see(args []string) error {
 					member.GrpcAddress = s.nodes[args[1]].Address
 				}
 			}
+		case "level":
+			status.FeatureLevel = uint32(args[1][0] - '0')
 		case "no-leader":
 			status.Leader = ""
 		case "disputed":

@@ -66,6 +66,7 @@ func clusterTable(s *client.Status) *table {
 	t := &table{}
 	t.row("cluster", cmp.Or(s.ClusterID, "none yet"))
 	t.row("leader", fmt.Sprintf("%s (term %d)", leaderName(s), s.Term))
+	t.row("level", levelText(s))
 	t.row("catalog", fmt.Sprintf("index %d: %d tags, %d manifests, %d referrers lists, %d absences, %d blobs, %d links",
 		s.Catalog.Index, s.Catalog.Tags, s.Catalog.Manifests, s.Catalog.ReferrersLists, s.Catalog.Absences, s.Catalog.Blobs,
 		s.Catalog.Links))
@@ -104,6 +105,14 @@ func compared(c *client.Comparison) string {
 	default:
 		return fmt.Sprintf("equal on %d of %d voters at index %d", c.Equal, c.Voters, c.Index)
 	}
+}
+
+// levelText says more only where the level could be higher.
+func levelText(s *client.Status) string {
+	if s.SupportedFeatureLevel > s.FeatureLevel {
+		return fmt.Sprintf("%d (%s supports %d)", s.FeatureLevel, s.Node.Name, s.SupportedFeatureLevel)
+	}
+	return fmt.Sprint(s.FeatureLevel)
 }
 
 func leaderName(s *client.Status) string {

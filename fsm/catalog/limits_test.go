@@ -23,7 +23,7 @@ func TestTagHistoryIsBounded(t *testing.T) {
 			Tenant: "default", Repository: "up.test/app", Source: catalog.SourceUpstream,
 			Tags: []catalog.TagUpdate{{Name: "v1", Descriptor: target(i)}},
 		}
-		if err := cat.Apply(catalog.Entry{Index: catalog.LogIndex(i + 1), Command: publish})[0]; err != nil {
+		if err := cat.Apply(catalog.Entry{Index: catalog.LogIndex(i + 1), Command: publish})[0].Err; err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -50,7 +50,7 @@ func TestCommandsAreBounded(t *testing.T) {
 		"add":    catalog.AddHolder{Node: "n1", Digests: digests},
 		"remove": catalog.RemoveHolder{Node: "n1", Digests: digests},
 	} {
-		err := catalog.New().Apply(catalog.Entry{Index: 1, Command: command})[0]
+		err := catalog.New().Apply(catalog.Entry{Index: 1, Command: command})[0].Err
 		if errdef.ReasonOf(err) != errdef.CommandInvalid {
 			t.Errorf("%s: error %v", name, err)
 		}

@@ -23,8 +23,8 @@ func TestRandomCommands(t *testing.T) {
 		for index := catalog.LogIndex(1); index <= 300; index++ {
 			before := original.Snapshot()
 			entry := catalog.Entry{Index: index, Command: commands.Next()}
-			err := original.Apply(entry)[0]
-			if copyErr := restored.Apply(entry)[0]; errdef.ReasonOf(err) != errdef.ReasonOf(copyErr) {
+			err := original.Apply(entry)[0].Err
+			if copyErr := restored.Apply(entry)[0].Err; errdef.ReasonOf(err) != errdef.ReasonOf(copyErr) {
 				t.Fatalf("seed %d, entry %d: the original says %v, its copy %v", seed, index, err, copyErr)
 			}
 			if err != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/ocistern/ocistern/internal/reference"
 )
 
-// Record is one record of a snapshot; exactly one of its pointers is set. Blobs belong to no tenant and repository.
+// Record is one record of a snapshot; exactly one of its pointers is set. Blobs and outcomes belong to no tenant and
+// repository.
 type Record struct {
 	Tenant     reference.Tenant
 	Repository reference.Repository
@@ -22,6 +23,7 @@ type Record struct {
 	Absence    *Absence   `json:",omitempty"`
 	Link       *Link      `json:",omitempty"`
 	Blob       *Blob      `json:",omitempty"`
+	Outcome    *Outcome   `json:",omitempty"`
 }
 
 // Link is a repository's right to read a blob.
@@ -33,7 +35,10 @@ type Link struct {
 
 // Header returns what a snapshot of the catalog carries beside its records.
 func (s *Snapshot) Header() Header {
-	return Header{Index: s.state.index, ClusterID: s.state.clusterID, CommandHash: s.state.commandHash}
+	return Header{
+		Index: s.state.index, ClusterID: s.state.clusterID, CommandHash: s.state.commandHash, Level: s.state.level,
+		Forgotten: s.state.outcomes.forgotten,
+	}
 }
 
 // Records yields every record in canonical order: the same catalog always yields the same sequence.
@@ -46,8 +51,18 @@ func (s *Snapshot) Records() iter.Seq[Record] {
 			each(s.state.links, yield, func(r *Record, k key, v *link) {
 				r.Link = &Link{Digest: digest.Digest(k.name), MediaType: v.mediaType, Size: v.size}
 			}) &&
-			each(s.state.blobs, yield, func(r *Record, _ key, v *Blob) { r.Blob = v })
+			each(s.state.blobs, yield, func(r *Record, _ key, v *Blob) { r.Blob = v }) &&
+			s.eachOutcome(yield)
 	}
+}
+
+func (s *Snapshot) eachOutcome(yield func(Record) bool) bool {
+	for i := range s.state.outcomes.recent {
+		if !yield(Record{Outcome: &s.state.outcomes.recent[i]}) {
+			return false
+		}
+	}
+	return true
 }
 
 func each[V any](t tree[V], yield func(Record) bool, fill func(*Record, key, *V)) bool {
@@ -98,19 +113,30 @@ func (r Record) restore(s *state) error {
 		tx.changeBlob(r.Link.Digest, func(b *Blob) { b.Links++ })
 	case r.Blob != nil:
 		tx.changeBlob(r.Blob.Digest, func(b *Blob) { b.Size, b.Holders = r.Blob.Size, r.Blob.Holders })
+	case r.Outcome != nil:
+		if _, twice := s.outcomes.find(r.Outcome.ID); twice || len(s.outcomes.recent) == MaxOutcomes {
+			return errdef.New(errdef.SnapshotInvalid, "outcome %s is one too many", r.Outcome.ID)
+		}
+		s.outcomes.remember(*r.Outcome)
 	default:
 		return errdef.New(errdef.SnapshotInvalid, "record of no known kind")
 	}
 	return nil
 }
 
-// Digest returns a SHA-256 over the cluster id and all records in canonical order. It costs time in proportion to the
-// catalog; catalogs that are equal have equal digests, whatever commands led to them.
+// Digest returns a SHA-256 over the cluster id, above level 1 the feature level and the bounds of what is remembered, and
+// all records in canonical order. It costs time in proportion to the catalog; catalogs that are equal have equal digests,
+// whatever commands led to them.
 func (s *Snapshot) Digest() (digest.Digest, error) {
 	sum := sha256.New()
 	encoder := json.NewEncoder(sum)
 	if err := encoder.Encode(s.state.clusterID); err != nil {
 		return "", errdef.Wrap(errdef.Internal, err, "catalog digest")
+	}
+	if s.FeatureLevel() > LevelFirst { // else as builds that know no levels do it
+		if err := encoder.Encode([]uint64{uint64(s.FeatureLevel()), uint64(s.state.outcomes.forgotten)}); err != nil {
+			return "", errdef.Wrap(errdef.Internal, err, "catalog digest")
+		}
 	}
 	for record := range s.Records() {
 		if err := encoder.Encode(record); err != nil {

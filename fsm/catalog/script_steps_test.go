@@ -301,8 +301,7 @@ func showFreshness(f catalog.Freshness) string {
 // restoredFrom returns a catalog made from the records of a snapshot.
 func restoredFrom(s *catalog.Snapshot) (*catalog.Catalog, error) {
 	restored := catalog.New()
-	header := catalog.Header{Index: s.Index(), ClusterID: s.ClusterID(), CommandHash: s.CommandHash()}
-	err := restored.Restore(header, func(yield func(catalog.Record, error) bool) {
+	err := restored.Restore(s.Header(), func(yield func(catalog.Record, error) bool) {
 		for record := range s.Records() {
 			if !yield(record, nil) {
 				return

@@ -101,7 +101,7 @@ func (s *script) run(words []string) (string, error) {
 	a := parseArguments(words[1:])
 	if build, ok := commands[words[0]]; ok {
 		s.index++
-		err := s.catalog.Apply(catalog.Entry{Index: s.index, Command: build(a)})[0]
+		err := s.catalog.Apply(catalog.Entry{Index: s.index, Command: build(a)})[0].Err
 		return "ok", err
 	}
 	if ask, ok := questions[words[0]]; ok {

@@ -57,7 +57,7 @@ func TestOneSnapshotPerBatch(t *testing.T) {
 		catalog.Entry{Index: 2},
 		catalog.Entry{Index: 3, Command: catalog.SetCluster{ClusterID: "c2"}, Hash: [32]byte{1}},
 	)
-	if results[0] != nil || results[1] != nil || errdef.ReasonOf(results[2]) != errdef.ClusterMismatch {
+	if results[0].Err != nil || results[1].Err != nil || errdef.ReasonOf(results[2].Err) != errdef.ClusterMismatch {
 		t.Errorf("results %v", results)
 	}
 	after := cat.Snapshot()
@@ -86,7 +86,7 @@ func TestFailedRestore(t *testing.T) {
 		records := func(yield func(catalog.Record, error) bool) {
 			_ = yield(tag, nil) && yield(catalog.Record{}, readErr)
 		}
-		err := cat.Restore(catalog.Header{Index: 9, ClusterID: "c2"}, records)
+		err := cat.Restore(catalog.Header{Index: 9, ClusterID: "c2", Level: catalog.LevelRequests}, records)
 		if errdef.ReasonOf(err) != errdef.SnapshotInvalid || cat.Snapshot() != before {
 			t.Errorf("%s: error %v, index %d", name, err, cat.Snapshot().Index())
 		}

@@ -71,6 +71,8 @@ type state struct {
 	index       LogIndex
 	clusterID   string
 	commandHash [32]byte
+	level       FeatureLevel
+	outcomes    outcomes
 
 	tags      tree[Tag]
 	manifests tree[Manifest]
@@ -86,7 +88,7 @@ type state struct {
 
 func newState() *state {
 	return &state{
-		tags: newTree[Tag](), manifests: newTree[Manifest](), referrers: newTree[Referrers](), subjects: newTree[struct{}](),
+		level: LevelFirst, tags: newTree[Tag](), manifests: newTree[Manifest](), referrers: newTree[Referrers](), subjects: newTree[struct{}](),
 		absences: newTree[Absence](), expiries: newTree[key](), links: newTree[link](), blobs: newTree[Blob](),
 	}
 }
@@ -95,6 +97,6 @@ func (s *state) copy() *state {
 	frozen := *s
 	frozen.tags, frozen.manifests, frozen.referrers = s.tags.copy(), s.manifests.copy(), s.referrers.copy()
 	frozen.subjects, frozen.absences, frozen.expiries = s.subjects.copy(), s.absences.copy(), s.expiries.copy()
-	frozen.links, frozen.blobs = s.links.copy(), s.blobs.copy()
+	frozen.links, frozen.blobs, frozen.outcomes = s.links.copy(), s.blobs.copy(), s.outcomes.copy()
 	return &frozen
 }

@@ -22,32 +22,55 @@ type Catalog struct {
 	changed chan struct{}
 }
 
-// Entry is one command with its place in the log.
+// Entry is one command with its place in the log. Commands of one log entry share Index and Hash.
 type Entry struct {
 	Index LogIndex
 	// Command is nil for an entry that carries none (a configuration change): only the index moves.
 	Command Command
-	// Hash is the running hash over all commands up to and including this entry.
+	// Request tells whether the command was decided before.
+	Request Request
+	// Hash is the running hash over all log entries up to and including this one.
 	Hash [32]byte
 }
 
+// Result is what an entry came to.
+type Result struct {
+	// Index is that of the entry that decided the command: an earlier one when the request is a repeated one.
+	Index LogIndex
+	// Err is nil for a command that was applied. Where the request is a repeated one, its reason is the first one's, its
+	// text is not.
+	Err error
+}
+
+// Option changes a new catalog.
+type Option func(*state)
+
+// WithoutOutcomes makes a catalog that applies repeated requests again. It is for tests, which plant this bug to see that
+// they would notice it.
+func WithoutOutcomes() Option { return func(s *state) { s.outcomes.never = true } }
+
 // New returns an empty catalog at index 0.
-func New() *Catalog {
+func New(options ...Option) *Catalog {
 	c := &Catalog{state: newState(), changed: make(chan struct{})}
+	for _, option := range options {
+		option(c.state)
+	}
 	c.current.Store(&Snapshot{state: c.state.copy()})
 	return c
 }
 
-// Apply applies entries in ascending order and publishes one snapshot for all of them. It returns one error per
-// entry, nil for one that was applied; an entry that failed changed nothing but the index and the hash. The catalog
-// keeps what the commands point at: it must not be modified afterwards.
-func (c *Catalog) Apply(entries ...Entry) []error {
+// Apply applies entries in ascending order and publishes one snapshot for all of them: all commands of a log entry must be
+// in one call. It returns one result per entry; an entry that was refused changed nothing but index, hash and outcomes,
+// one of a repeated request not even those. Requests too old to know are refused with reason REQUEST_EXPIRED. The
+// catalog keeps what the commands point at: it must not be modified afterwards.
+func (c *Catalog) Apply(entries ...Entry) []Result {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	results := make([]error, len(entries))
+	results := make([]Result, len(entries))
 	for i, entry := range entries {
+		results[i].Index = entry.Index
 		if entry.Command != nil {
-			results[i] = entry.Command.apply(&transaction{state: c.state, index: entry.Index})
+			results[i] = c.state.apply(entry)
 		}
 		c.state.index, c.state.commandHash = entry.Index, entry.Hash
 	}
@@ -73,6 +96,8 @@ type Header struct {
 	Index       LogIndex
 	ClusterID   string
 	CommandHash [32]byte
+	Level       FeatureLevel
+	Forgotten   LogIndex // of the newest outcome that is not remembered any more
 }
 
 // Restore replaces the whole catalog by header and records. It changes nothing when the sequence yields an error or a
@@ -80,6 +105,7 @@ type Header struct {
 func (c *Catalog) Restore(header Header, records iter.Seq2[Record, error]) error {
 	fresh := newState()
 	fresh.index, fresh.clusterID, fresh.commandHash = header.Index, header.ClusterID, header.CommandHash
+	fresh.level, fresh.outcomes.forgotten = header.Level, header.Forgotten
 	for record, err := range records {
 		if err != nil {
 			return err
@@ -90,6 +116,7 @@ func (c *Catalog) Restore(header Header, records iter.Seq2[Record, error]) error
 	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	fresh.outcomes.never = c.state.outcomes.never
 	c.state = fresh
 	c.publish()
 	return nil

@@ -35,6 +35,8 @@ type Cluster struct {
 	Expect int      // nodes with empty disks that form a new cluster together
 	Join   []string // gossip addresses, host:port; names are resolved at each attempt
 	// DeadVoterAfter is how long a member must be dead before a nonvoter takes its place; 0 for never.
+	// FeatureLevel is the highest that this node lets the cluster rise to; 0 for what the build supports.
+	FeatureLevel   uint32
 	DeadVoterAfter time.Duration
 }
 

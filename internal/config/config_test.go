@@ -29,6 +29,7 @@ listen:
 cluster:
   expect: 5
   dead-voter-after: 1h
+  feature-level: 1
   join: [a:5050, "b.example:5050"]
 upstreams:
   - {name: ghcr.io, url: https://ghcr.io/}
@@ -46,7 +47,7 @@ func wholeConfig() Config {
 		Listen: Listen{
 			Registry: "127.0.0.1:1", GRPC: "127.0.0.1:2", Admin: "[::1]:3", Peer: ":4", Raft: "0.0.0.0:0", Gossip: "0.0.0.0:0",
 		},
-		Cluster: Cluster{Expect: 5, Join: []string{"a:5050", "b.example:5050"}, DeadVoterAfter: time.Hour},
+		Cluster: Cluster{Expect: 5, Join: []string{"a:5050", "b.example:5050"}, DeadVoterAfter: time.Hour, FeatureLevel: 1},
 		Upstreams: []Upstream{
 			{Name: "ghcr.io", URL: "https://ghcr.io"}, {Name: "up.test", URL: "http://127.0.0.1:5001"},
 		},
@@ -160,6 +161,7 @@ func TestWrongValue(t *testing.T) {
 		{"cluster-expect", "0", "is not a number of nodes"},
 		{"cluster-dead-voter-after", "10", "is not a time (at least 5s, for example 10m, or 0 for never)"},
 		{"cluster-dead-voter-after", "-1s", "is not a time"},
+		{"cluster-feature-level", "-1", "is not a feature level"},
 		{"cluster-join", ":5050", "is not the address of a node"},
 		{"cluster-join", "a:0", "is not the address of a node"},
 		{"upstream", "ghcr.io", "has no name or no URL in item 1 (NAME=URL"},

@@ -54,6 +54,8 @@ func Settings() []Setting {
 		{Key: "cluster.join", List: true, Doc: "gossip addresses of other nodes, host:port", set: clusterJoin},
 		{Key: "cluster.dead-voter-after", Default: "10m", Doc: "time after which a dead node is removed, a voter only where " +
 			"a nonvoter can take its place; 0 for never", set: deadVoterAfter},
+		{Key: "cluster.feature-level", Default: "0", Doc: "highest feature level that this node lets the cluster rise to, so " +
+			"that an older version can run here again; 0 for what this version supports", set: featureLevel},
 
 		{Key: "upstreams", List: true, Doc: "registries that may be mirrored, as NAME=URL (in the file: name and url); " +
 			"NAME is the first segment of repository names", set: upstreams},

@@ -162,6 +162,15 @@ func parseBytes(text string) (int64, bool) {
 	return n << shift, true
 }
 
+func featureLevel(c *Config, v Value) error {
+	level, err := strconv.ParseUint(v.Texts[0], 10, 32)
+	if err != nil {
+		return v.invalid("is not a feature level").WithRemedy("a whole number, as ocistern status shows it, or 0 for no limit")
+	}
+	c.Cluster.FeatureLevel = uint32(level)
+	return nil
+}
+
 func logLevel(c *Config, v Value) error {
 	levels := map[string]slog.Level{
 		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,

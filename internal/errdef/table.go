@@ -40,6 +40,7 @@ const (
 	NoQuorum        Reason = "NO_QUORUM"
 	NotLeader       Reason = "NOT_LEADER"
 	OutcomeUnknown  Reason = "OUTCOME_UNKNOWN"
+	RequestExpired  Reason = "REQUEST_EXPIRED"
 	Overloaded      Reason = "OVERLOADED"
 	NotReady        Reason = "NOT_READY"
 	Stale           Reason = "STALE"
@@ -55,6 +56,7 @@ const (
 	QuorumAtRisk    Reason = "QUORUM_AT_RISK"
 	Removed         Reason = "REMOVED"
 	Diverged        Reason = "DIVERGED"
+	VersionTooOld   Reason = "VERSION_TOO_OLD"
 
 	DirectoryInUse Reason = "DIRECTORY_IN_USE"
 	StorageFull    Reason = "STORAGE_FULL"
@@ -94,6 +96,7 @@ var (
 	ErrNoQuorum             = errors.New("no quorum")
 	ErrNotLeader            = errors.New("not the leader")
 	ErrOutcomeUnknown       = errors.New("outcome unknown")
+	ErrRequestExpired       = errors.New("request is too old")
 	ErrOverloaded           = errors.New("overloaded")
 	ErrStale                = errors.New("too old")
 	ErrNotReady             = errors.New("node is not ready")
@@ -109,6 +112,7 @@ var (
 	ErrQuorumAtRisk         = errors.New("the living voters would be no quorum")
 	ErrRemoved              = errors.New("node was removed from its cluster")
 	ErrDiverged             = errors.New("log differs from that of the other voters")
+	ErrVersionTooOld        = errors.New("version is too old")
 	ErrDirectoryInUse       = errors.New("directory is in use by another process")
 	ErrStorageFull          = errors.New("no space left on the node's disk")
 	ErrStorageFailed        = errors.New("the node's disk failed")
@@ -169,6 +173,7 @@ func table() []row {
 		{NoQuorum, ErrNoQuorum, codes.Unavailable, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
 		{NotLeader, ErrNotLeader, codes.FailedPrecondition, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
 		{OutcomeUnknown, ErrOutcomeUnknown, codes.Unknown, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
+		{RequestExpired, ErrRequestExpired, codes.Aborted, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
 		{Overloaded, ErrOverloaded, codes.ResourceExhausted, "TOOMANYREQUESTS", http.StatusTooManyRequests, exitUnavailable},
 		{Stale, ErrStale, codes.Unavailable, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
 		{NotReady, ErrNotReady, codes.Unavailable, "UNSUPPORTED", http.StatusServiceUnavailable, exitUnavailable},
@@ -184,6 +189,7 @@ func table() []row {
 		{QuorumAtRisk, ErrQuorumAtRisk, codes.FailedPrecondition, "UNSUPPORTED", http.StatusConflict, exitError},
 		{Removed, ErrRemoved, codes.FailedPrecondition, "UNSUPPORTED", http.StatusServiceUnavailable, exitError},
 		{Diverged, ErrDiverged, codes.DataLoss, "UNSUPPORTED", http.StatusServiceUnavailable, exitMismatch},
+		{VersionTooOld, ErrVersionTooOld, codes.FailedPrecondition, "UNSUPPORTED", http.StatusInternalServerError, exitError},
 
 		{DirectoryInUse, ErrDirectoryInUse, codes.FailedPrecondition, "UNSUPPORTED", http.StatusInternalServerError, exitError},
 		{StorageFull, ErrStorageFull, codes.ResourceExhausted, "UNSUPPORTED", http.StatusInsufficientStorage, exitError},

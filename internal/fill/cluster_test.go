@@ -140,7 +140,7 @@ func (c *testCluster) Apply(_ context.Context, command catalog.Command) (catalog
 func (c *testCluster) applyHeld() (err error) {
 	for _, entry := range c.held {
 		for _, n := range c.nodes {
-			err = n.catalog.Apply(entry)[0]
+			err = n.catalog.Apply(entry)[0].Err
 		}
 	}
 	c.held = nil

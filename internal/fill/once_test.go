@@ -302,7 +302,7 @@ func TestAnOwnerThatLagsIsReplaced(t *testing.T) {
 		}},
 	}
 	for _, n := range ranked[1:] {
-		if err := n.catalog.Apply(catalog.Entry{Index: 5, Command: known})[0]; err != nil {
+		if err := n.catalog.Apply(catalog.Entry{Index: 5, Command: known})[0].Err; err != nil {
 			t.Fatal(err)
 		}
 	}

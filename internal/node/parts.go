@@ -54,7 +54,8 @@ func (n *Node) openCluster() error {
 	opened, err := cluster.Open(cluster.Config{
 		DataDir: n.config.DataDir, Name: n.config.Name, Expect: n.config.Cluster.Expect, Join: n.config.Cluster.Join,
 		Listen: cluster.Addresses{Raft: n.config.Listen.Raft, Gossip: n.config.Listen.Gossip}, Fatal: n.fail,
-		Advertise: advertise(n.config, n.listeners), DeadVoterAfter: n.config.Cluster.DeadVoterAfter,
+		FeatureLevel: catalog.FeatureLevel(n.config.Cluster.FeatureLevel),
+		Advertise:    advertise(n.config, n.listeners), DeadVoterAfter: n.config.Cluster.DeadVoterAfter,
 	}, machine, n.catalog, n.peers, n.options.Logger.With("part", "cluster"))
 	if err != nil {
 		return err

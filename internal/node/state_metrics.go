@@ -47,6 +47,7 @@ func (s *state) read() []reading {
 		{"ocistern_raft_leader_known", "1 while this node knows a leader.", "", truth(raft.Leader != "")},
 		{"ocistern_raft_term", "Raft term of this node.", "", float64(raft.Term)},
 		{"ocistern_raft_applied_lag", "Log entries known as committed that the catalog has not applied yet.", "", lag},
+		{"ocistern_feature_level", "Feature level of the cluster, as this node has applied it.", "", float64(raft.FeatureLevel)},
 		{"ocistern_members_alive", "Members that gossip sees alive, this node included.", "", float64(len(c.Living()))},
 		{"ocistern_catalog_index", "Index of the last log entry applied to the catalog.", "", float64(snapshot.Index())},
 		{recordsName, recordsHelp, "tag", float64(stats.Tags)},

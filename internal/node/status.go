@@ -16,6 +16,7 @@ func (n *Node) Status(_ context.Context, catalogDigest bool) (*registryv1.GetSta
 	response := &registryv1.GetStatusResponse{
 		Version: n.options.Version, ClusterId: c.ClusterID(), Leader: string(raft.Leader), Term: raft.Term,
 		Catalog: catalogMessage(snapshot), Content: n.contentMessage(),
+		FeatureLevel: uint32(raft.FeatureLevel), SupportedFeatureLevel: uint32(raft.Supported),
 	}
 	if compared, ever := c.Compared(); ever {
 		response.Catalog.Comparison = &registryv1.Comparison{

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/ocistern/ocistern/cluster"
+	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/fill"
 	peerv1 "github.com/ocistern/ocistern/internal/proto/ocistern/peer/v1"
@@ -27,7 +28,7 @@ func TestClustersAreApart(t *testing.T) {
 	} {
 		address, f := (&node{id: c.callee}).peer(t)
 		peers := client(t, c.caller)
-		_, applied := peers.Apply(t.Context(), address, nil)
+		_, applied := peers.Apply(t.Context(), address, fsm.Request{})
 		_, _, held := peers.FetchHeld(t.Context(), address, f.Layer.Digest, 0)
 		_, state := peers.State(t.Context(), address)
 		promise := peers.Promise(t.Context(), address, cluster.Promise{})

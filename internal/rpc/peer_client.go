@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ocistern/ocistern/cluster"
+	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/fill"
@@ -48,15 +49,15 @@ func (c *PeerClient) service(address string) (peerv1.PeerServiceClient, error) {
 	return peerv1.NewPeerServiceClient(conn), nil
 }
 
-// Apply submits an encoded command to the node at address, the leader. It fails with OUTCOME_UNKNOWN when the command
-// may have been submitted although no answer came.
-func (c *PeerClient) Apply(ctx context.Context, address string, command []byte) (catalog.LogIndex, error) {
+// Apply submits a request to the node at address, the leader. It fails with OUTCOME_UNKNOWN when the command may have
+// been submitted although no answer came.
+func (c *PeerClient) Apply(ctx context.Context, address string, request fsm.Request) (catalog.LogIndex, error) {
 	service, err := c.service(address)
 	if err != nil {
 		return 0, err
 	}
 	var reached peer.Peer
-	response, err := service.Apply(ctx, &peerv1.ApplyRequest{Command: command}, grpc.Peer(&reached))
+	response, err := service.Apply(ctx, applyMessage(request), grpc.Peer(&reached))
 	if err != nil {
 		return 0, applyError(address, err, reached.Addr != nil)
 	}

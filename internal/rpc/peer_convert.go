@@ -2,12 +2,31 @@ package rpc
 
 import (
 	"github.com/ocistern/ocistern/cluster"
+	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/fill"
 	peerv1 "github.com/ocistern/ocistern/internal/proto/ocistern/peer/v1"
 	"github.com/ocistern/ocistern/internal/reference"
 )
+
+func applyMessage(request fsm.Request) *peerv1.ApplyRequest {
+	message := &peerv1.ApplyRequest{Command: request.Command, Since: uint64(request.Since)}
+	if request.ID != (catalog.RequestID{}) {
+		message.RequestId = request.ID[:]
+	}
+	return message
+}
+
+func parseApply(message *peerv1.ApplyRequest) (fsm.Request, error) {
+	request := fsm.Request{Command: message.GetCommand()}
+	request.Since = catalog.LogIndex(message.GetSince())
+	if length := len(message.GetRequestId()); length != 0 && length != len(request.ID) {
+		return request, errdef.New(errdef.CommandUnknown, "request id of %d bytes", length)
+	}
+	copy(request.ID[:], message.GetRequestId())
+	return request, nil
+}
 
 func refreshMessage(key fill.Key, seen catalog.LogIndex) *peerv1.RefreshRequest {
 	return &peerv1.RefreshRequest{
@@ -93,6 +112,7 @@ func stateMessage(state cluster.NodeState) *peerv1.GetStateResponse {
 	return &peerv1.GetStateResponse{
 		Id: string(state.ID), ClusterId: state.ClusterID, Empty: state.Empty,
 		AppliedIndex: uint64(state.Applied), LastIndex: uint64(state.Last), Term: state.Term,
+		FeatureLevel: uint32(state.FeatureLevel),
 	}
 }
 
@@ -100,6 +120,6 @@ func parseState(message *peerv1.GetStateResponse) cluster.NodeState {
 	return cluster.NodeState{
 		ID: catalog.NodeID(message.GetId()), ClusterID: message.GetClusterId(), Empty: message.GetEmpty(),
 		Applied: catalog.LogIndex(message.GetAppliedIndex()), Last: catalog.LogIndex(message.GetLastIndex()),
-		Term: message.GetTerm(),
+		Term: message.GetTerm(), FeatureLevel: catalog.FeatureLevel(message.GetFeatureLevel()),
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/ocistern/ocistern/cluster"
+	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/fill"
@@ -29,7 +30,7 @@ type Member interface {
 
 // Leader is what peers ask of this node when it leads; else it fails with NOT_LEADER. Package cluster implements it.
 type Leader interface {
-	ApplyLocal(ctx context.Context, command []byte) (catalog.LogIndex, error)
+	ApplyLocal(ctx context.Context, request fsm.Request) (catalog.LogIndex, error)
 	ReadIndexLocal(ctx context.Context) (catalog.LogIndex, error)
 }
 
@@ -72,7 +73,11 @@ type peerService struct {
 
 // Apply implements the peer service.
 func (s *peerService) Apply(ctx context.Context, request *peerv1.ApplyRequest) (*peerv1.ApplyResponse, error) {
-	index, err := s.leader.ApplyLocal(ctx, request.GetCommand())
+	parsed, err := parseApply(request)
+	if err != nil {
+		return nil, err
+	}
+	index, err := s.leader.ApplyLocal(ctx, parsed)
 	return &peerv1.ApplyResponse{Index: uint64(index)}, err
 }
 

@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ocistern/ocistern/cluster"
+	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/fill"
@@ -28,7 +29,8 @@ type node struct {
 	id                 string
 	promised           []cluster.Promise
 	err                error
-	apply              func(context.Context, []byte) (catalog.LogIndex, error)
+	apply              func(context.Context, fsm.Request) (catalog.LogIndex, error)
+	submitted          fsm.Request
 	refreshed, fetched any
 	content            io.ReadCloser
 	desc               ocispec.Descriptor
@@ -36,11 +38,12 @@ type node struct {
 
 func (n *node) ClusterID() string { return n.id }
 
-func (n *node) ApplyLocal(ctx context.Context, command []byte) (catalog.LogIndex, error) {
+func (n *node) ApplyLocal(ctx context.Context, request fsm.Request) (catalog.LogIndex, error) {
 	if n.apply != nil {
-		return n.apply(ctx, command)
+		return n.apply(ctx, request)
 	}
-	return catalog.LogIndex(len(command)), n.err
+	n.submitted = request
+	return catalog.LogIndex(len(request.Command)), n.err
 }
 
 func (n *node) Promise(_ context.Context, promise cluster.Promise) error {
@@ -54,7 +57,7 @@ func (n *node) Release(_ context.Context, promise cluster.Promise) error {
 }
 
 func (n *node) State() cluster.NodeState {
-	return cluster.NodeState{ID: "b", ClusterID: n.id, Empty: true, Term: 3, Applied: 7, Last: 9}
+	return cluster.NodeState{ID: "b", ClusterID: n.id, Empty: true, Term: 3, Applied: 7, Last: 9, FeatureLevel: 2}
 }
 
 func (n *node) HashAt(_ context.Context, node catalog.NodeID, index catalog.LogIndex) (cluster.Hash, error) {
@@ -101,8 +104,16 @@ func TestPeerCallsCross(t *testing.T) {
 	address, f := n.peer(t)
 	c, ctx := client(t, "one"), t.Context()
 	big := make([]byte, 8<<20)
-	if index, err := c.Apply(ctx, address, big); err != nil || int(index) != len(big) {
-		t.Errorf("apply: %d, %v", index, err)
+	for _, request := range []fsm.Request{
+		{Command: big}, {Command: []byte("x"), Request: catalog.Request{ID: catalog.RequestID{1, 15: 2}, Since: 1 << 40}},
+	} {
+		index, err := c.Apply(ctx, address, request)
+		if err != nil || int(index) != len(request.Command) || !reflect.DeepEqual(n.submitted, request) {
+			t.Errorf("apply: %d, %v; arrived as %v since %d", index, err, n.submitted.ID, n.submitted.Since)
+		}
+	}
+	if _, err := parseApply(&peerv1.ApplyRequest{RequestId: []byte{1}}); errdef.ReasonOf(err) != errdef.CommandUnknown {
+		t.Errorf("a short request id: %v", err)
 	}
 	if index, err := c.ReadIndex(ctx, address); err != nil || index != 11 {
 		t.Errorf("read index: %d, %v", index, err)
@@ -216,7 +227,7 @@ func TestEveryReasonCrossesBetweenPeers(t *testing.T) {
 	contentKey := fill.ContentKey{Tenant: "t", Repository: "up.test/a", Kind: fill.ContentBlob, Digest: f.Layer.Digest}
 	for _, reason := range errdef.Reasons() {
 		n.err = errdef.New(reason, "planted")
-		_, applied := c.Apply(t.Context(), address, nil)
+		_, applied := c.Apply(t.Context(), address, fsm.Request{})
 		_, refreshed := c.Refresh(t.Context(), address, key, 0)
 		_, fetched := c.FetchContent(t.Context(), address, contentKey, 0)
 		for _, err := range []error{applied, refreshed, fetched, c.Promise(t.Context(), address, cluster.Promise{})} {
@@ -239,7 +250,7 @@ func TestUnreachablePeer(t *testing.T) {
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		_, applied := c.Apply(ctx, address, nil)
+		_, applied := c.Apply(ctx, address, fsm.Request{})
 		_, refreshed := c.Refresh(ctx, address, fill.Key{}, 0)
 		_, fetched := c.FetchContent(ctx, address, fill.ContentKey{}, 0)
 		for _, err := range []error{applied, refreshed, fetched} {
@@ -257,7 +268,7 @@ func TestUnreachablePeer(t *testing.T) {
 // Once a command may have been delivered, a lost answer is OUTCOME_UNKNOWN, never "unavailable, submit it again".
 func TestLostAnswerOfApply(t *testing.T) {
 	taken := make(chan struct{})
-	n := &node{id: "one", apply: func(ctx context.Context, _ []byte) (catalog.LogIndex, error) {
+	n := &node{id: "one", apply: func(ctx context.Context, _ fsm.Request) (catalog.LogIndex, error) {
 		taken <- struct{}{}
 		<-ctx.Done()
 		return 0, ctx.Err()
@@ -274,7 +285,7 @@ func TestLostAnswerOfApply(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		failed := make(chan error)
 		go func() {
-			_, err := peers.Apply(ctx, address, []byte("x"))
+			_, err := peers.Apply(ctx, address, fsm.Request{Command: []byte("x")})
 			failed <- err
 		}()
 		<-taken

@@ -135,7 +135,7 @@ func (f *Fixture) apply(commands ...catalog.Command) (catalog.LogIndex, error) {
 	defer f.mutex.Unlock()
 	for _, command := range commands {
 		f.index++
-		if err := f.Catalog.Apply(catalog.Entry{Index: f.index, Command: command})[0]; err != nil {
+		if err := f.Catalog.Apply(catalog.Entry{Index: f.index, Command: command})[0].Err; err != nil {
 			return 0, err
 		}
 	}

@@ -129,7 +129,7 @@ func (AbsenceKind) EnumDescriptor() ([]byte, []int) {
 // Command is the payload of one Raft log entry.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Version of the command format; 1 today. A higher one stops the node.
+	// The feature level that brought the kind: 1 or 2 today. A higher one stops the node.
 	Version uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// Types that are valid to be assigned to Kind:
 	//
@@ -140,6 +140,8 @@ type Command struct {
 	//	*Command_RemoveHolder
 	//	*Command_Untag
 	//	*Command_DeleteManifest
+	//	*Command_RaiseLevel
+	//	*Command_Batch
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -252,6 +254,24 @@ func (x *Command) GetDeleteManifest() *DeleteManifest {
 	return nil
 }
 
+func (x *Command) GetRaiseLevel() *RaiseLevel {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RaiseLevel); ok {
+			return x.RaiseLevel
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetBatch() *Batch {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Batch); ok {
+			return x.Batch
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -284,6 +304,15 @@ type Command_DeleteManifest struct {
 	DeleteManifest *DeleteManifest `protobuf:"bytes,8,opt,name=delete_manifest,json=deleteManifest,proto3,oneof"`
 }
 
+type Command_RaiseLevel struct {
+	// Version 2.
+	RaiseLevel *RaiseLevel `protobuf:"bytes,9,opt,name=raise_level,json=raiseLevel,proto3,oneof"`
+}
+
+type Command_Batch struct {
+	Batch *Batch `protobuf:"bytes,10,opt,name=batch,proto3,oneof"`
+}
+
 func (*Command_SetCluster) isCommand_Kind() {}
 
 func (*Command_Publish) isCommand_Kind() {}
@@ -298,6 +327,164 @@ func (*Command_Untag) isCommand_Kind() {}
 
 func (*Command_DeleteManifest) isCommand_Kind() {}
 
+func (*Command_RaiseLevel) isCommand_Kind() {}
+
+func (*Command_Batch) isCommand_Kind() {}
+
+// RaiseLevel raises the feature level of the cluster: entries of that version may follow.
+type RaiseLevel struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RaiseLevel) Reset() {
+	*x = RaiseLevel{}
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RaiseLevel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RaiseLevel) ProtoMessage() {}
+
+func (x *RaiseLevel) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RaiseLevel.ProtoReflect.Descriptor instead.
+func (*RaiseLevel) Descriptor() ([]byte, []int) {
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RaiseLevel) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+// Batch carries several commands in one entry. They are applied in order and become visible together.
+type Batch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Requests      []*Request             `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Batch) Reset() {
+	*x = Batch{}
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Batch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Batch) ProtoMessage() {}
+
+func (x *Batch) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Batch.ProtoReflect.Descriptor instead.
+func (*Batch) Descriptor() ([]byte, []int) {
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Batch) GetRequests() []*Request {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+// Request is one command of a batch.
+type Request struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 16 bytes, drawn by whoever submitted the command first; empty for one that is submitted only once.
+	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Catalog index of the submitter when it drew the id.
+	Since uint64 `protobuf:"varint,2,opt,name=since,proto3" json:"since,omitempty"`
+	// No batch.
+	Command       *Command `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Request) Reset() {
+	*x = Request{}
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Request) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Request) ProtoMessage() {}
+
+func (x *Request) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Request.ProtoReflect.Descriptor instead.
+func (*Request) Descriptor() ([]byte, []int) {
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Request) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Request) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *Request) GetCommand() *Command {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
 type SetCluster struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -307,7 +494,7 @@ type SetCluster struct {
 
 func (x *SetCluster) Reset() {
 	*x = SetCluster{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[1]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -319,7 +506,7 @@ func (x *SetCluster) String() string {
 func (*SetCluster) ProtoMessage() {}
 
 func (x *SetCluster) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[1]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -332,7 +519,7 @@ func (x *SetCluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetCluster.ProtoReflect.Descriptor instead.
 func (*SetCluster) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{1}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SetCluster) GetClusterId() string {
@@ -359,7 +546,7 @@ type Publish struct {
 
 func (x *Publish) Reset() {
 	*x = Publish{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[2]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -371,7 +558,7 @@ func (x *Publish) String() string {
 func (*Publish) ProtoMessage() {}
 
 func (x *Publish) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[2]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -384,7 +571,7 @@ func (x *Publish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Publish.ProtoReflect.Descriptor instead.
 func (*Publish) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{2}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Publish) GetTenant() string {
@@ -463,7 +650,7 @@ type TagUpdate struct {
 
 func (x *TagUpdate) Reset() {
 	*x = TagUpdate{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[3]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -475,7 +662,7 @@ func (x *TagUpdate) String() string {
 func (*TagUpdate) ProtoMessage() {}
 
 func (x *TagUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[3]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -488,7 +675,7 @@ func (x *TagUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagUpdate.ProtoReflect.Descriptor instead.
 func (*TagUpdate) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{3}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TagUpdate) GetName() string {
@@ -537,7 +724,7 @@ type RecordAbsence struct {
 
 func (x *RecordAbsence) Reset() {
 	*x = RecordAbsence{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[4]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +736,7 @@ func (x *RecordAbsence) String() string {
 func (*RecordAbsence) ProtoMessage() {}
 
 func (x *RecordAbsence) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[4]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +749,7 @@ func (x *RecordAbsence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordAbsence.ProtoReflect.Descriptor instead.
 func (*RecordAbsence) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{4}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RecordAbsence) GetTenant() string {
@@ -596,7 +783,7 @@ type AddHolder struct {
 
 func (x *AddHolder) Reset() {
 	*x = AddHolder{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[5]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +795,7 @@ func (x *AddHolder) String() string {
 func (*AddHolder) ProtoMessage() {}
 
 func (x *AddHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[5]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +808,7 @@ func (x *AddHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHolder.ProtoReflect.Descriptor instead.
 func (*AddHolder) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{5}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AddHolder) GetNode() string {
@@ -649,7 +836,7 @@ type RemoveHolder struct {
 
 func (x *RemoveHolder) Reset() {
 	*x = RemoveHolder{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[6]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +848,7 @@ func (x *RemoveHolder) String() string {
 func (*RemoveHolder) ProtoMessage() {}
 
 func (x *RemoveHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[6]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +861,7 @@ func (x *RemoveHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHolder.ProtoReflect.Descriptor instead.
 func (*RemoveHolder) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{6}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RemoveHolder) GetNode() string {
@@ -709,7 +896,7 @@ type Untag struct {
 
 func (x *Untag) Reset() {
 	*x = Untag{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[7]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +908,7 @@ func (x *Untag) String() string {
 func (*Untag) ProtoMessage() {}
 
 func (x *Untag) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[7]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +921,7 @@ func (x *Untag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Untag.ProtoReflect.Descriptor instead.
 func (*Untag) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{7}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Untag) GetTenant() string {
@@ -769,7 +956,7 @@ type DeleteManifest struct {
 
 func (x *DeleteManifest) Reset() {
 	*x = DeleteManifest{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[8]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +968,7 @@ func (x *DeleteManifest) String() string {
 func (*DeleteManifest) ProtoMessage() {}
 
 func (x *DeleteManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[8]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +981,7 @@ func (x *DeleteManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManifest.ProtoReflect.Descriptor instead.
 func (*DeleteManifest) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{8}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteManifest) GetTenant() string {
@@ -832,7 +1019,7 @@ type Descriptor struct {
 
 func (x *Descriptor) Reset() {
 	*x = Descriptor{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[9]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +1031,7 @@ func (x *Descriptor) String() string {
 func (*Descriptor) ProtoMessage() {}
 
 func (x *Descriptor) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[9]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +1044,7 @@ func (x *Descriptor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptor.ProtoReflect.Descriptor instead.
 func (*Descriptor) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{9}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Descriptor) GetMediaType() string {
@@ -915,7 +1102,7 @@ type Platform struct {
 
 func (x *Platform) Reset() {
 	*x = Platform{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[10]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1114,7 @@ func (x *Platform) String() string {
 func (*Platform) ProtoMessage() {}
 
 func (x *Platform) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[10]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1127,7 @@ func (x *Platform) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Platform.ProtoReflect.Descriptor instead.
 func (*Platform) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{10}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Platform) GetArchitecture() string {
@@ -989,7 +1176,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[11]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1188,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[11]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1201,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{11}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Freshness) GetObserved() *timestamppb.Timestamp {
@@ -1050,7 +1237,7 @@ type Manifest struct {
 
 func (x *Manifest) Reset() {
 	*x = Manifest{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[12]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1249,7 @@ func (x *Manifest) String() string {
 func (*Manifest) ProtoMessage() {}
 
 func (x *Manifest) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[12]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1262,7 @@ func (x *Manifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manifest.ProtoReflect.Descriptor instead.
 func (*Manifest) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{12}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Manifest) GetDescriptor_() *Descriptor {
@@ -1117,7 +1304,7 @@ type Referrers struct {
 
 func (x *Referrers) Reset() {
 	*x = Referrers{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[13]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1316,7 @@ func (x *Referrers) String() string {
 func (*Referrers) ProtoMessage() {}
 
 func (x *Referrers) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[13]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1329,7 @@ func (x *Referrers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Referrers.ProtoReflect.Descriptor instead.
 func (*Referrers) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{13}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Referrers) GetSubject() string {
@@ -1177,7 +1364,7 @@ type Absence struct {
 
 func (x *Absence) Reset() {
 	*x = Absence{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[14]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1376,7 @@ func (x *Absence) String() string {
 func (*Absence) ProtoMessage() {}
 
 func (x *Absence) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[14]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1389,7 @@ func (x *Absence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Absence.ProtoReflect.Descriptor instead.
 func (*Absence) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{14}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Absence) GetKind() AbsenceKind {
@@ -1230,7 +1417,7 @@ var File_ocistern_log_v1_command_proto protoreflect.FileDescriptor
 
 const file_ocistern_log_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1docistern/log/v1/command.proto\x12\x0focistern.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x03\n" +
+	"\x1docistern/log/v1/command.proto\x12\x0focistern.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x04\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12>\n" +
 	"\vset_cluster\x18\x02 \x01(\v2\x1b.ocistern.log.v1.SetClusterH\x00R\n" +
@@ -1241,8 +1428,21 @@ const file_ocistern_log_v1_command_proto_rawDesc = "" +
 	"add_holder\x18\x05 \x01(\v2\x1a.ocistern.log.v1.AddHolderH\x00R\taddHolder\x12D\n" +
 	"\rremove_holder\x18\x06 \x01(\v2\x1d.ocistern.log.v1.RemoveHolderH\x00R\fremoveHolder\x12.\n" +
 	"\x05untag\x18\a \x01(\v2\x16.ocistern.log.v1.UntagH\x00R\x05untag\x12J\n" +
-	"\x0fdelete_manifest\x18\b \x01(\v2\x1f.ocistern.log.v1.DeleteManifestH\x00R\x0edeleteManifestB\x06\n" +
-	"\x04kind\"+\n" +
+	"\x0fdelete_manifest\x18\b \x01(\v2\x1f.ocistern.log.v1.DeleteManifestH\x00R\x0edeleteManifest\x12>\n" +
+	"\vraise_level\x18\t \x01(\v2\x1b.ocistern.log.v1.RaiseLevelH\x00R\n" +
+	"raiseLevel\x12.\n" +
+	"\x05batch\x18\n" +
+	" \x01(\v2\x16.ocistern.log.v1.BatchH\x00R\x05batchB\x06\n" +
+	"\x04kind\"\"\n" +
+	"\n" +
+	"RaiseLevel\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\"=\n" +
+	"\x05Batch\x124\n" +
+	"\brequests\x18\x01 \x03(\v2\x18.ocistern.log.v1.RequestR\brequests\"c\n" +
+	"\aRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x14\n" +
+	"\x05since\x18\x02 \x01(\x04R\x05since\x122\n" +
+	"\acommand\x18\x03 \x01(\v2\x18.ocistern.log.v1.CommandR\acommand\"+\n" +
 	"\n" +
 	"SetCluster\x12\x1d\n" +
 	"\n" +
@@ -1356,62 +1556,69 @@ func file_ocistern_log_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_ocistern_log_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_ocistern_log_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_ocistern_log_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_ocistern_log_v1_command_proto_goTypes = []any{
 	(Source)(0),                   // 0: ocistern.log.v1.Source
 	(AbsenceKind)(0),              // 1: ocistern.log.v1.AbsenceKind
 	(*Command)(nil),               // 2: ocistern.log.v1.Command
-	(*SetCluster)(nil),            // 3: ocistern.log.v1.SetCluster
-	(*Publish)(nil),               // 4: ocistern.log.v1.Publish
-	(*TagUpdate)(nil),             // 5: ocistern.log.v1.TagUpdate
-	(*RecordAbsence)(nil),         // 6: ocistern.log.v1.RecordAbsence
-	(*AddHolder)(nil),             // 7: ocistern.log.v1.AddHolder
-	(*RemoveHolder)(nil),          // 8: ocistern.log.v1.RemoveHolder
-	(*Untag)(nil),                 // 9: ocistern.log.v1.Untag
-	(*DeleteManifest)(nil),        // 10: ocistern.log.v1.DeleteManifest
-	(*Descriptor)(nil),            // 11: ocistern.log.v1.Descriptor
-	(*Platform)(nil),              // 12: ocistern.log.v1.Platform
-	(*Freshness)(nil),             // 13: ocistern.log.v1.Freshness
-	(*Manifest)(nil),              // 14: ocistern.log.v1.Manifest
-	(*Referrers)(nil),             // 15: ocistern.log.v1.Referrers
-	(*Absence)(nil),               // 16: ocistern.log.v1.Absence
-	nil,                           // 17: ocistern.log.v1.Descriptor.AnnotationsEntry
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*RaiseLevel)(nil),            // 3: ocistern.log.v1.RaiseLevel
+	(*Batch)(nil),                 // 4: ocistern.log.v1.Batch
+	(*Request)(nil),               // 5: ocistern.log.v1.Request
+	(*SetCluster)(nil),            // 6: ocistern.log.v1.SetCluster
+	(*Publish)(nil),               // 7: ocistern.log.v1.Publish
+	(*TagUpdate)(nil),             // 8: ocistern.log.v1.TagUpdate
+	(*RecordAbsence)(nil),         // 9: ocistern.log.v1.RecordAbsence
+	(*AddHolder)(nil),             // 10: ocistern.log.v1.AddHolder
+	(*RemoveHolder)(nil),          // 11: ocistern.log.v1.RemoveHolder
+	(*Untag)(nil),                 // 12: ocistern.log.v1.Untag
+	(*DeleteManifest)(nil),        // 13: ocistern.log.v1.DeleteManifest
+	(*Descriptor)(nil),            // 14: ocistern.log.v1.Descriptor
+	(*Platform)(nil),              // 15: ocistern.log.v1.Platform
+	(*Freshness)(nil),             // 16: ocistern.log.v1.Freshness
+	(*Manifest)(nil),              // 17: ocistern.log.v1.Manifest
+	(*Referrers)(nil),             // 18: ocistern.log.v1.Referrers
+	(*Absence)(nil),               // 19: ocistern.log.v1.Absence
+	nil,                           // 20: ocistern.log.v1.Descriptor.AnnotationsEntry
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
 }
 var file_ocistern_log_v1_command_proto_depIdxs = []int32{
-	3,  // 0: ocistern.log.v1.Command.set_cluster:type_name -> ocistern.log.v1.SetCluster
-	4,  // 1: ocistern.log.v1.Command.publish:type_name -> ocistern.log.v1.Publish
-	6,  // 2: ocistern.log.v1.Command.record_absence:type_name -> ocistern.log.v1.RecordAbsence
-	7,  // 3: ocistern.log.v1.Command.add_holder:type_name -> ocistern.log.v1.AddHolder
-	8,  // 4: ocistern.log.v1.Command.remove_holder:type_name -> ocistern.log.v1.RemoveHolder
-	9,  // 5: ocistern.log.v1.Command.untag:type_name -> ocistern.log.v1.Untag
-	10, // 6: ocistern.log.v1.Command.delete_manifest:type_name -> ocistern.log.v1.DeleteManifest
-	0,  // 7: ocistern.log.v1.Publish.source:type_name -> ocistern.log.v1.Source
-	18, // 8: ocistern.log.v1.Publish.time:type_name -> google.protobuf.Timestamp
-	11, // 9: ocistern.log.v1.Publish.blobs:type_name -> ocistern.log.v1.Descriptor
-	14, // 10: ocistern.log.v1.Publish.manifests:type_name -> ocistern.log.v1.Manifest
-	5,  // 11: ocistern.log.v1.Publish.tags:type_name -> ocistern.log.v1.TagUpdate
-	15, // 12: ocistern.log.v1.Publish.referrers:type_name -> ocistern.log.v1.Referrers
-	11, // 13: ocistern.log.v1.TagUpdate.descriptor:type_name -> ocistern.log.v1.Descriptor
-	13, // 14: ocistern.log.v1.TagUpdate.freshness:type_name -> ocistern.log.v1.Freshness
-	16, // 15: ocistern.log.v1.RecordAbsence.absences:type_name -> ocistern.log.v1.Absence
-	17, // 16: ocistern.log.v1.Descriptor.annotations:type_name -> ocistern.log.v1.Descriptor.AnnotationsEntry
-	12, // 17: ocistern.log.v1.Descriptor.platform:type_name -> ocistern.log.v1.Platform
-	18, // 18: ocistern.log.v1.Freshness.observed:type_name -> google.protobuf.Timestamp
-	18, // 19: ocistern.log.v1.Freshness.fresh_until:type_name -> google.protobuf.Timestamp
-	18, // 20: ocistern.log.v1.Freshness.stale_until:type_name -> google.protobuf.Timestamp
-	11, // 21: ocistern.log.v1.Manifest.descriptor:type_name -> ocistern.log.v1.Descriptor
-	11, // 22: ocistern.log.v1.Manifest.children:type_name -> ocistern.log.v1.Descriptor
-	0,  // 23: ocistern.log.v1.Manifest.source:type_name -> ocistern.log.v1.Source
-	11, // 24: ocistern.log.v1.Referrers.descriptors:type_name -> ocistern.log.v1.Descriptor
-	13, // 25: ocistern.log.v1.Referrers.freshness:type_name -> ocistern.log.v1.Freshness
-	1,  // 26: ocistern.log.v1.Absence.kind:type_name -> ocistern.log.v1.AbsenceKind
-	13, // 27: ocistern.log.v1.Absence.freshness:type_name -> ocistern.log.v1.Freshness
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	6,  // 0: ocistern.log.v1.Command.set_cluster:type_name -> ocistern.log.v1.SetCluster
+	7,  // 1: ocistern.log.v1.Command.publish:type_name -> ocistern.log.v1.Publish
+	9,  // 2: ocistern.log.v1.Command.record_absence:type_name -> ocistern.log.v1.RecordAbsence
+	10, // 3: ocistern.log.v1.Command.add_holder:type_name -> ocistern.log.v1.AddHolder
+	11, // 4: ocistern.log.v1.Command.remove_holder:type_name -> ocistern.log.v1.RemoveHolder
+	12, // 5: ocistern.log.v1.Command.untag:type_name -> ocistern.log.v1.Untag
+	13, // 6: ocistern.log.v1.Command.delete_manifest:type_name -> ocistern.log.v1.DeleteManifest
+	3,  // 7: ocistern.log.v1.Command.raise_level:type_name -> ocistern.log.v1.RaiseLevel
+	4,  // 8: ocistern.log.v1.Command.batch:type_name -> ocistern.log.v1.Batch
+	5,  // 9: ocistern.log.v1.Batch.requests:type_name -> ocistern.log.v1.Request
+	2,  // 10: ocistern.log.v1.Request.command:type_name -> ocistern.log.v1.Command
+	0,  // 11: ocistern.log.v1.Publish.source:type_name -> ocistern.log.v1.Source
+	21, // 12: ocistern.log.v1.Publish.time:type_name -> google.protobuf.Timestamp
+	14, // 13: ocistern.log.v1.Publish.blobs:type_name -> ocistern.log.v1.Descriptor
+	17, // 14: ocistern.log.v1.Publish.manifests:type_name -> ocistern.log.v1.Manifest
+	8,  // 15: ocistern.log.v1.Publish.tags:type_name -> ocistern.log.v1.TagUpdate
+	18, // 16: ocistern.log.v1.Publish.referrers:type_name -> ocistern.log.v1.Referrers
+	14, // 17: ocistern.log.v1.TagUpdate.descriptor:type_name -> ocistern.log.v1.Descriptor
+	16, // 18: ocistern.log.v1.TagUpdate.freshness:type_name -> ocistern.log.v1.Freshness
+	19, // 19: ocistern.log.v1.RecordAbsence.absences:type_name -> ocistern.log.v1.Absence
+	20, // 20: ocistern.log.v1.Descriptor.annotations:type_name -> ocistern.log.v1.Descriptor.AnnotationsEntry
+	15, // 21: ocistern.log.v1.Descriptor.platform:type_name -> ocistern.log.v1.Platform
+	21, // 22: ocistern.log.v1.Freshness.observed:type_name -> google.protobuf.Timestamp
+	21, // 23: ocistern.log.v1.Freshness.fresh_until:type_name -> google.protobuf.Timestamp
+	21, // 24: ocistern.log.v1.Freshness.stale_until:type_name -> google.protobuf.Timestamp
+	14, // 25: ocistern.log.v1.Manifest.descriptor:type_name -> ocistern.log.v1.Descriptor
+	14, // 26: ocistern.log.v1.Manifest.children:type_name -> ocistern.log.v1.Descriptor
+	0,  // 27: ocistern.log.v1.Manifest.source:type_name -> ocistern.log.v1.Source
+	14, // 28: ocistern.log.v1.Referrers.descriptors:type_name -> ocistern.log.v1.Descriptor
+	16, // 29: ocistern.log.v1.Referrers.freshness:type_name -> ocistern.log.v1.Freshness
+	1,  // 30: ocistern.log.v1.Absence.kind:type_name -> ocistern.log.v1.AbsenceKind
+	16, // 31: ocistern.log.v1.Absence.freshness:type_name -> ocistern.log.v1.Freshness
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_ocistern_log_v1_command_proto_init() }
@@ -1427,6 +1634,8 @@ func file_ocistern_log_v1_command_proto_init() {
 		(*Command_RemoveHolder)(nil),
 		(*Command_Untag)(nil),
 		(*Command_DeleteManifest)(nil),
+		(*Command_RaiseLevel)(nil),
+		(*Command_Batch)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1434,7 +1643,7 @@ func file_ocistern_log_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ocistern_log_v1_command_proto_rawDesc), len(file_ocistern_log_v1_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   16,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

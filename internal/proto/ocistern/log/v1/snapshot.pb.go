@@ -25,12 +25,16 @@ const (
 // SnapshotHeader opens a snapshot: a stream of length-delimited messages, the header, then records, then the trailer.
 type SnapshotHeader struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Version of the snapshot format; 1 today.
+	// The feature level that brought the format: 1 below level 2, else 2.
 	Version   uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	ClusterId string `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	Index     uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
 	// Running SHA-256 over all applied commands up to index.
-	CommandHash   []byte `protobuf:"bytes,4,opt,name=command_hash,json=commandHash,proto3" json:"command_hash,omitempty"`
+	CommandHash []byte `protobuf:"bytes,4,opt,name=command_hash,json=commandHash,proto3" json:"command_hash,omitempty"`
+	// Version 2: the feature level of the cluster.
+	FeatureLevel uint32 `protobuf:"varint,5,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	// Version 2: index of the newest entry whose outcomes were forgotten.
+	Forgotten     uint64 `protobuf:"varint,6,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -93,10 +97,24 @@ func (x *SnapshotHeader) GetCommandHash() []byte {
 	return nil
 }
 
+func (x *SnapshotHeader) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetForgotten() uint64 {
+	if x != nil {
+		return x.Forgotten
+	}
+	return 0
+}
+
 // SnapshotRecord is one record of the catalog.
 type SnapshotRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Empty for blobs, which belong to no repository.
+	// Empty for what belongs to no repository: blobs and outcomes.
 	Tenant     string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	Repository string `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
 	// Types that are valid to be assigned to Kind:
@@ -108,6 +126,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Link
 	//	*SnapshotRecord_Blob
 	//	*SnapshotRecord_Trailer
+	//	*SnapshotRecord_Outcome
 	Kind          isSnapshotRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -227,6 +246,15 @@ func (x *SnapshotRecord) GetTrailer() *SnapshotTrailer {
 	return nil
 }
 
+func (x *SnapshotRecord) GetOutcome() *OutcomeRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Outcome); ok {
+			return x.Outcome
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Kind interface {
 	isSnapshotRecord_Kind()
 }
@@ -259,6 +287,11 @@ type SnapshotRecord_Trailer struct {
 	Trailer *SnapshotTrailer `protobuf:"bytes,9,opt,name=trailer,proto3,oneof"`
 }
 
+type SnapshotRecord_Outcome struct {
+	// Version 2. Of no tenant and repository; in the order in which they were remembered.
+	Outcome *OutcomeRecord `protobuf:"bytes,10,opt,name=outcome,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Tag) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Manifest) isSnapshotRecord_Kind() {}
@@ -272,6 +305,8 @@ func (*SnapshotRecord_Link) isSnapshotRecord_Kind() {}
 func (*SnapshotRecord_Blob) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Trailer) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_Outcome) isSnapshotRecord_Kind() {}
 
 // SnapshotTrailer closes a snapshot; a snapshot without it is truncated.
 type SnapshotTrailer struct {
@@ -602,17 +637,82 @@ func (x *BlobRecord) GetHolders() []string {
 	return nil
 }
 
+// OutcomeRecord is what became of one request.
+type OutcomeRecord struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	RequestId []byte                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Entry that decided it.
+	Index uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	// Reason of the refusal; empty for a command that was applied.
+	Refused       string `protobuf:"bytes,3,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutcomeRecord) Reset() {
+	*x = OutcomeRecord{}
+	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutcomeRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutcomeRecord) ProtoMessage() {}
+
+func (x *OutcomeRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutcomeRecord.ProtoReflect.Descriptor instead.
+func (*OutcomeRecord) Descriptor() ([]byte, []int) {
+	return file_ocistern_log_v1_snapshot_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OutcomeRecord) GetRequestId() []byte {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+func (x *OutcomeRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *OutcomeRecord) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
 var File_ocistern_log_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1eocistern/log/v1/snapshot.proto\x12\x0focistern.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1docistern/log/v1/command.proto\"\x82\x01\n" +
+	"\x1eocistern/log/v1/snapshot.proto\x12\x0focistern.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1docistern/log/v1/command.proto\"\xc5\x01\n" +
 	"\x0eSnapshotHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12!\n" +
-	"\fcommand_hash\x18\x04 \x01(\fR\vcommandHash\"\xcf\x03\n" +
+	"\fcommand_hash\x18\x04 \x01(\fR\vcommandHash\x12#\n" +
+	"\rfeature_level\x18\x05 \x01(\rR\ffeatureLevel\x12\x1c\n" +
+	"\tforgotten\x18\x06 \x01(\x04R\tforgotten\"\x8b\x04\n" +
 	"\x0eSnapshotRecord\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1e\n" +
 	"\n" +
@@ -624,7 +724,9 @@ const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"\aabsence\x18\x06 \x01(\v2\x18.ocistern.log.v1.AbsenceH\x00R\aabsence\x121\n" +
 	"\x04link\x18\a \x01(\v2\x1b.ocistern.log.v1.LinkRecordH\x00R\x04link\x121\n" +
 	"\x04blob\x18\b \x01(\v2\x1b.ocistern.log.v1.BlobRecordH\x00R\x04blob\x12<\n" +
-	"\atrailer\x18\t \x01(\v2 .ocistern.log.v1.SnapshotTrailerH\x00R\atrailerB\x06\n" +
+	"\atrailer\x18\t \x01(\v2 .ocistern.log.v1.SnapshotTrailerH\x00R\atrailer\x12:\n" +
+	"\aoutcome\x18\n" +
+	" \x01(\v2\x1e.ocistern.log.v1.OutcomeRecordH\x00R\aoutcomeB\x06\n" +
 	"\x04kind\"G\n" +
 	"\x0fSnapshotTrailer\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecords\x12\x1a\n" +
@@ -653,7 +755,12 @@ const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"BlobRecord\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x18\n" +
-	"\aholders\x18\x03 \x03(\tR\aholdersBCZAgithub.com/ocistern/ocistern/internal/proto/ocistern/log/v1;logv1b\x06proto3"
+	"\aholders\x18\x03 \x03(\tR\aholders\"^\n" +
+	"\rOutcomeRecord\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\fR\trequestId\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x18\n" +
+	"\arefused\x18\x03 \x01(\tR\arefusedBCZAgithub.com/ocistern/ocistern/internal/proto/ocistern/log/v1;logv1b\x06proto3"
 
 var (
 	file_ocistern_log_v1_snapshot_proto_rawDescOnce sync.Once
@@ -667,7 +774,7 @@ func file_ocistern_log_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_ocistern_log_v1_snapshot_proto_rawDescData
 }
 
-var file_ocistern_log_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_ocistern_log_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_ocistern_log_v1_snapshot_proto_goTypes = []any{
 	(*SnapshotHeader)(nil),        // 0: ocistern.log.v1.SnapshotHeader
 	(*SnapshotRecord)(nil),        // 1: ocistern.log.v1.SnapshotRecord
@@ -676,33 +783,35 @@ var file_ocistern_log_v1_snapshot_proto_goTypes = []any{
 	(*LinkRecord)(nil),            // 4: ocistern.log.v1.LinkRecord
 	(*TagEvent)(nil),              // 5: ocistern.log.v1.TagEvent
 	(*BlobRecord)(nil),            // 6: ocistern.log.v1.BlobRecord
-	(*Manifest)(nil),              // 7: ocistern.log.v1.Manifest
-	(*Referrers)(nil),             // 8: ocistern.log.v1.Referrers
-	(*Absence)(nil),               // 9: ocistern.log.v1.Absence
-	(*Descriptor)(nil),            // 10: ocistern.log.v1.Descriptor
-	(Source)(0),                   // 11: ocistern.log.v1.Source
-	(*Freshness)(nil),             // 12: ocistern.log.v1.Freshness
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*OutcomeRecord)(nil),         // 7: ocistern.log.v1.OutcomeRecord
+	(*Manifest)(nil),              // 8: ocistern.log.v1.Manifest
+	(*Referrers)(nil),             // 9: ocistern.log.v1.Referrers
+	(*Absence)(nil),               // 10: ocistern.log.v1.Absence
+	(*Descriptor)(nil),            // 11: ocistern.log.v1.Descriptor
+	(Source)(0),                   // 12: ocistern.log.v1.Source
+	(*Freshness)(nil),             // 13: ocistern.log.v1.Freshness
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 }
 var file_ocistern_log_v1_snapshot_proto_depIdxs = []int32{
 	3,  // 0: ocistern.log.v1.SnapshotRecord.tag:type_name -> ocistern.log.v1.TagRecord
-	7,  // 1: ocistern.log.v1.SnapshotRecord.manifest:type_name -> ocistern.log.v1.Manifest
-	8,  // 2: ocistern.log.v1.SnapshotRecord.referrers:type_name -> ocistern.log.v1.Referrers
-	9,  // 3: ocistern.log.v1.SnapshotRecord.absence:type_name -> ocistern.log.v1.Absence
+	8,  // 1: ocistern.log.v1.SnapshotRecord.manifest:type_name -> ocistern.log.v1.Manifest
+	9,  // 2: ocistern.log.v1.SnapshotRecord.referrers:type_name -> ocistern.log.v1.Referrers
+	10, // 3: ocistern.log.v1.SnapshotRecord.absence:type_name -> ocistern.log.v1.Absence
 	4,  // 4: ocistern.log.v1.SnapshotRecord.link:type_name -> ocistern.log.v1.LinkRecord
 	6,  // 5: ocistern.log.v1.SnapshotRecord.blob:type_name -> ocistern.log.v1.BlobRecord
 	2,  // 6: ocistern.log.v1.SnapshotRecord.trailer:type_name -> ocistern.log.v1.SnapshotTrailer
-	10, // 7: ocistern.log.v1.TagRecord.descriptor:type_name -> ocistern.log.v1.Descriptor
-	11, // 8: ocistern.log.v1.TagRecord.source:type_name -> ocistern.log.v1.Source
-	12, // 9: ocistern.log.v1.TagRecord.freshness:type_name -> ocistern.log.v1.Freshness
-	5,  // 10: ocistern.log.v1.TagRecord.history:type_name -> ocistern.log.v1.TagEvent
-	13, // 11: ocistern.log.v1.TagRecord.since:type_name -> google.protobuf.Timestamp
-	13, // 12: ocistern.log.v1.TagEvent.since:type_name -> google.protobuf.Timestamp
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	7,  // 7: ocistern.log.v1.SnapshotRecord.outcome:type_name -> ocistern.log.v1.OutcomeRecord
+	11, // 8: ocistern.log.v1.TagRecord.descriptor:type_name -> ocistern.log.v1.Descriptor
+	12, // 9: ocistern.log.v1.TagRecord.source:type_name -> ocistern.log.v1.Source
+	13, // 10: ocistern.log.v1.TagRecord.freshness:type_name -> ocistern.log.v1.Freshness
+	5,  // 11: ocistern.log.v1.TagRecord.history:type_name -> ocistern.log.v1.TagEvent
+	14, // 12: ocistern.log.v1.TagRecord.since:type_name -> google.protobuf.Timestamp
+	14, // 13: ocistern.log.v1.TagEvent.since:type_name -> google.protobuf.Timestamp
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_ocistern_log_v1_snapshot_proto_init() }
@@ -719,6 +828,7 @@ func file_ocistern_log_v1_snapshot_proto_init() {
 		(*SnapshotRecord_Link)(nil),
 		(*SnapshotRecord_Blob)(nil),
 		(*SnapshotRecord_Trailer)(nil),
+		(*SnapshotRecord_Outcome)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -726,7 +836,7 @@ func file_ocistern_log_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ocistern_log_v1_snapshot_proto_rawDesc), len(file_ocistern_log_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

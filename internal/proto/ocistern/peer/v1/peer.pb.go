@@ -123,8 +123,12 @@ func (ContentKind) EnumDescriptor() ([]byte, []int) {
 }
 
 type ApplyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Command       []byte                 `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Command []byte                 `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
+	// From feature level 2 on: names the request, so that it may be sent again. Empty for one that is sent once.
+	RequestId []byte `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Catalog index of the submitter when it drew the id.
+	Since         uint64 `protobuf:"varint,3,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -164,6 +168,20 @@ func (x *ApplyRequest) GetCommand() []byte {
 		return x.Command
 	}
 	return nil
+}
+
+func (x *ApplyRequest) GetRequestId() []byte {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+func (x *ApplyRequest) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
 }
 
 type ApplyResponse struct {
@@ -778,10 +796,12 @@ type GetStateResponse struct {
 	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	ClusterId string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// True when the node has no Raft state at all.
-	Empty         bool   `protobuf:"varint,3,opt,name=empty,proto3" json:"empty,omitempty"`
-	AppliedIndex  uint64 `protobuf:"varint,4,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
-	LastIndex     uint64 `protobuf:"varint,5,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
-	Term          uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
+	Empty        bool   `protobuf:"varint,3,opt,name=empty,proto3" json:"empty,omitempty"`
+	AppliedIndex uint64 `protobuf:"varint,4,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	LastIndex    uint64 `protobuf:"varint,5,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	Term         uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
+	// Highest feature level that the node offers; absent means 1.
+	FeatureLevel  uint32 `protobuf:"varint,7,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -854,6 +874,13 @@ func (x *GetStateResponse) GetLastIndex() uint64 {
 func (x *GetStateResponse) GetTerm() uint64 {
 	if x != nil {
 		return x.Term
+	}
+	return 0
+}
+
+func (x *GetStateResponse) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
 	}
 	return 0
 }
@@ -1093,9 +1120,12 @@ var File_ocistern_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1bocistern/peer/v1/peer.proto\x12\x10ocistern.peer.v1\"(\n" +
+	"\x1bocistern/peer/v1/peer.proto\x12\x10ocistern.peer.v1\"]\n" +
 	"\fApplyRequest\x12\x18\n" +
-	"\acommand\x18\x01 \x01(\fR\acommand\"%\n" +
+	"\acommand\x18\x01 \x01(\fR\acommand\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\fR\trequestId\x12\x14\n" +
+	"\x05since\x18\x03 \x01(\x04R\x05since\"%\n" +
 	"\rApplyResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"\xb8\x01\n" +
 	"\x0eRefreshRequest\x12\x16\n" +
@@ -1142,7 +1172,7 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1a\n" +
 	"\bproposer\x18\x02 \x01(\tR\bproposer\"\x11\n" +
 	"\x0fReleaseResponse\"\x11\n" +
-	"\x0fGetStateRequest\"\xaf\x01\n" +
+	"\x0fGetStateRequest\"\xd4\x01\n" +
 	"\x10GetStateResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -1151,7 +1181,8 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\rapplied_index\x18\x04 \x01(\x04R\fappliedIndex\x12\x1d\n" +
 	"\n" +
 	"last_index\x18\x05 \x01(\x04R\tlastIndex\x12\x12\n" +
-	"\x04term\x18\x06 \x01(\x04R\x04term\"\x12\n" +
+	"\x04term\x18\x06 \x01(\x04R\x04term\x12#\n" +
+	"\rfeature_level\x18\a \x01(\rR\ffeatureLevel\"\x12\n" +
 	"\x10ReadIndexRequest\")\n" +
 	"\x11ReadIndexResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\":\n" +

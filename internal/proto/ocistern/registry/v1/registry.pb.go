@@ -998,18 +998,21 @@ func (x *GetStatusRequest) GetCatalogDigest() bool {
 }
 
 type GetStatusResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	ClusterId     string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Leader        string                 `protobuf:"bytes,3,opt,name=leader,proto3" json:"leader,omitempty"`
-	Term          uint64                 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`
-	Members       []*Member              `protobuf:"bytes,5,rep,name=members,proto3" json:"members,omitempty"`
-	Catalog       *Catalog               `protobuf:"bytes,6,opt,name=catalog,proto3" json:"catalog,omitempty"`
-	Content       *Content               `protobuf:"bytes,7,opt,name=content,proto3" json:"content,omitempty"`
-	Node          *Member                `protobuf:"bytes,8,opt,name=node,proto3" json:"node,omitempty"`
-	Upstreams     []*Upstream            `protobuf:"bytes,9,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Version   string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	ClusterId string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Leader    string                 `protobuf:"bytes,3,opt,name=leader,proto3" json:"leader,omitempty"`
+	Term      uint64                 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`
+	Members   []*Member              `protobuf:"bytes,5,rep,name=members,proto3" json:"members,omitempty"`
+	Catalog   *Catalog               `protobuf:"bytes,6,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	Content   *Content               `protobuf:"bytes,7,opt,name=content,proto3" json:"content,omitempty"`
+	Node      *Member                `protobuf:"bytes,8,opt,name=node,proto3" json:"node,omitempty"`
+	Upstreams []*Upstream            `protobuf:"bytes,9,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
+	// Feature level of the cluster, as far as this node has applied it, and the highest that its build supports.
+	FeatureLevel          uint32 `protobuf:"varint,20,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	SupportedFeatureLevel uint32 `protobuf:"varint,21,opt,name=supported_feature_level,json=supportedFeatureLevel,proto3" json:"supported_feature_level,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -1103,6 +1106,20 @@ func (x *GetStatusResponse) GetUpstreams() []*Upstream {
 		return x.Upstreams
 	}
 	return nil
+}
+
+func (x *GetStatusResponse) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetSupportedFeatureLevel() uint32 {
+	if x != nil {
+		return x.SupportedFeatureLevel
+	}
+	return 0
 }
 
 type Member struct {
@@ -1669,7 +1686,7 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"provenance\x18\x03 \x01(\v2 .ocistern.registry.v1.ProvenanceR\n" +
 	"provenance\"9\n" +
 	"\x10GetStatusRequest\x12%\n" +
-	"\x0ecatalog_digest\x18\x01 \x01(\bR\rcatalogDigest\"\x92\x03\n" +
+	"\x0ecatalog_digest\x18\x01 \x01(\bR\rcatalogDigest\"\xef\x03\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1d\n" +
 	"\n" +
@@ -1680,7 +1697,9 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"\acatalog\x18\x06 \x01(\v2\x1d.ocistern.registry.v1.CatalogR\acatalog\x127\n" +
 	"\acontent\x18\a \x01(\v2\x1d.ocistern.registry.v1.ContentR\acontent\x120\n" +
 	"\x04node\x18\b \x01(\v2\x1c.ocistern.registry.v1.MemberR\x04node\x12<\n" +
-	"\tupstreams\x18\t \x03(\v2\x1e.ocistern.registry.v1.UpstreamR\tupstreams\"\x84\x02\n" +
+	"\tupstreams\x18\t \x03(\v2\x1e.ocistern.registry.v1.UpstreamR\tupstreams\x12#\n" +
+	"\rfeature_level\x18\x14 \x01(\rR\ffeatureLevel\x126\n" +
+	"\x17supported_feature_level\x18\x15 \x01(\rR\x15supportedFeatureLevel\"\x84\x02\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
