@@ -54,6 +54,8 @@ var (
 	ErrDegraded        = errdef.ErrDegraded        // only from Status.Health and HealthAll
 	ErrDiverged        = errdef.ErrDiverged        // only from Status.Health and HealthAll
 	ErrClusterMismatch = errdef.ErrClusterMismatch // only from HealthAll
+	ErrMemberAlive     = errdef.ErrMemberAlive     // only from Remove and Replace
+	ErrQuorumAtRisk    = errdef.ErrQuorumAtRisk    // only from Leave, Remove and Replace
 	ErrOverloaded      = errdef.ErrOverloaded
 	ErrOutcomeUnknown  = errdef.ErrOutcomeUnknown
 	ErrInternal        = errdef.ErrInternal

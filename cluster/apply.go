@@ -19,7 +19,8 @@ const retryPause = 50 * time.Millisecond
 // Apply submits a command from any node and returns the index of the entry that decided it, once that is committed and the
 // leader has applied it. Wait on the catalog for that index to read the write here.
 //
-// It fails with the command's own error when the state machine refused it; with NO_QUORUM when no leader took the
+// It fails with the command's own error when the state machine refused it; with REMOVED or DIVERGED on a node whose id was
+// retired; with NO_QUORUM when no leader took the
 // command within Timings.Patience, in which case it was certainly not applied; with OVERLOADED, DEADLINE, CANCELED or
 // REQUEST_EXPIRED, likewise not applied; and with OUTCOME_UNKNOWN when the command was submitted and may or may not be
 // applied, now or later. From feature level 2 on, a command of unknown outcome is submitted again by itself, as the same
@@ -65,6 +66,9 @@ func (c *Cluster) ApplyOnce(
 
 // apply submits a request until it is decided.
 func (c *Cluster) apply(ctx context.Context, request fsm.Request) (catalog.LogIndex, error) {
+	if err := c.identity.retired(); err != nil {
+		return 0, err // what it held is forgotten, and must not be told again
+	}
 	submit := func() (catalog.LogIndex, error) { return c.submit(ctx, request) }
 	index, err := c.untilLed(ctx, submit)
 	if errdef.ReasonOf(err) != errdef.OutcomeUnknown || request.ID == (catalog.RequestID{}) {

@@ -79,7 +79,7 @@ func TestChanges(t *testing.T) {
 func TestChangesOfTheDead(t *testing.T) {
 	const deadAfter, steady = 10 * time.Minute, 10 * time.Second
 	now := time.Unix(1_700_000_000, 0)
-	lost := func(ago time.Duration) contact { return contact{last: now.Add(-ago)} }
+	lost := func(ago time.Duration) contact { return contact{last: now.Add(-ago), failed: true} }
 	heard := func(since time.Duration) contact { return contact{last: now, since: now.Add(-since)} }
 	type contacts = map[raft.ServerID]contact
 	// b and d answer, d is a nonvoter; c has answered no heartbeat for as long as it takes.

@@ -42,9 +42,11 @@ type Cluster struct {
 
 // office is what this node does for the others while it leads.
 type office struct {
-	reads    *rounds                // of ReadIndex
-	raising  sync.Mutex             // held while the feature level rises, or must not
-	heldBack atomic.Pointer[string] // what keeps the level down, or a node out; for people
+	reads     *rounds    // of ReadIndex
+	orders    chan order // of operators, for steer
+	transfers transfers
+	raising   sync.Mutex             // held while the feature level rises, or must not
+	heldBack  atomic.Pointer[string] // what keeps the level down, or a node out; for people
 }
 
 // Machine is what Raft drives: package fsm's, which applies to the catalog.
@@ -93,7 +95,7 @@ func Open(cfg Config, machine Machine, cat *catalog.Catalog, peers Peers, logger
 	}
 	c := &Cluster{
 		config: cfg, catalog: cat, machine: machine, peers: peers, logger: logger, leadership: newSignal(),
-		office: office{reads: newRounds()},
+		office: office{reads: newRounds(), orders: make(chan order)},
 	}
 	c.lifetime, c.closing.end = context.WithCancel(context.Background())
 	c.await("starting")

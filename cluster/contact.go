@@ -19,8 +19,9 @@ type contacts struct {
 
 // contact is what heartbeats have told of one member.
 type contact struct {
-	last  time.Time // of the last answer; before there was one, when this node began to lead it
-	since time.Time // since when every heartbeat was answered; zero after one that was not
+	last   time.Time // of the last answer; before there was one, when this node began to lead it
+	since  time.Time // since when every heartbeat was answered; zero after one that was not, and before the first
+	failed bool      // the last heartbeat was not answered
 }
 
 // steady tells whether all heartbeats have been answered for a while.
@@ -38,13 +39,21 @@ func (c *contacts) note(id raft.ServerID, err error) {
 	case !followed: // not led by this node, or not any more
 		return
 	case err != nil:
-		known.since = time.Time{}
+		known.since, known.failed = time.Time{}, true
 	case known.since.IsZero():
-		known.last, known.since = now, now
+		known = contact{last: now, since: now}
 	default:
 		known.last = now
 	}
 	c.heard[id] = known
+}
+
+// of returns what is recorded of a member, false for one that this node does not lead.
+func (c *contacts) of(id raft.ServerID) (contact, bool) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	known, followed := c.heard[id]
+	return known, followed
 }
 
 // follow makes the record one of these members in this term, and returns a copy. Who is new to it starts with the benefit

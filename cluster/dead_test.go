@@ -108,7 +108,7 @@ func TestGossipAloneRemovesNobody(t *testing.T) {
 
 	v := leader.cluster.view()
 	v.expect = 2 // as if the spare had taken the place
-	v.heard[raft.ServerID(id)] = contact{last: v.now.Add(-time.Hour)}
+	v.heard[raft.ServerID(id)] = contact{last: v.now.Add(-time.Hour), failed: true}
 	wishes := v.changes()
 	at := slices.IndexFunc(wishes, func(wish change) bool { return wish.action == actionRemove })
 	if at < 0 {
@@ -137,10 +137,10 @@ func TestContacts(t *testing.T) {
 	c.note("b", nil)
 	c.note("b", failed)
 	second := c.follow(1, []raft.Server{a, b})
-	if !second["a"].last.After(first["a"].last) || second["a"].since.IsZero() {
+	if !second["a"].last.After(first["a"].last) || second["a"].since.IsZero() || second["a"].failed {
 		t.Errorf("after an answer: %+v", second["a"])
 	}
-	if second["b"].last.IsZero() || !second["b"].since.IsZero() {
+	if second["b"].last.IsZero() || !second["b"].since.IsZero() || !second["b"].failed {
 		t.Errorf("after an answer and a failure: %+v", second["b"])
 	}
 	if third := c.follow(1, []raft.Server{a}); len(third) != 1 {

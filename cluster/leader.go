@@ -35,8 +35,13 @@ func (c *Cluster) lead() bool {
 	if c.raft.State() != raft.Leader || !c.progress.ready.Load() {
 		return false
 	}
+	v := c.view()
+	if v.retired(raft.ServerID(v.self)) {
+		c.stepAside(v)
+		return false
+	}
 	var tooOld error
-	for _, wish := range c.view().changes() {
+	for _, wish := range v.changes() {
 		ctx, cancel := c.callContext()
 		err := c.confirm(ctx, wish)
 		if err == nil {
@@ -72,8 +77,11 @@ func (c *Cluster) view() view {
 
 // confirm asks the node itself, at its peer address and at its Raft address. Gossip alone is no reason for anything.
 func (c *Cluster) confirm(ctx context.Context, wish change) error {
-	if wish.action == actionRemove {
+	switch wish.action {
+	case actionRemove:
 		return c.confirmDead(wish.node)
+	case actionRelease:
+		return c.confirmRetired(ctx, wish)
 	}
 	id := catalog.NodeID(wish.node.ID)
 	if id == c.Self() {
@@ -118,13 +126,31 @@ func (c *Cluster) confirmDead(member raft.Server) error {
 	return errdef.New(errdef.MemberAlive, "node %s answers at %s", member.ID, member.Address)
 }
 
+// confirmRetired fails unless a member says itself that it is retired.
+func (c *Cluster) confirmRetired(ctx context.Context, wish change) error {
+	state, err := c.peers.State(ctx, wish.peer)
+	if err == nil && (state.ID != catalog.NodeID(wish.node.ID) || !state.Retired) {
+		return errdef.New(errdef.MemberAlive, "at %s answers node %s, which is not retired", wish.peer, state.ID)
+	}
+	return err
+}
+
+// stepAside makes a leader that is to leave hand over: it cannot remove itself and see to what comes after.
+func (c *Cluster) stepAside(v view) {
+	ctx, cancel := c.callContext()
+	defer cancel()
+	if _, err := c.transfer(ctx, v, raft.Server{}); err != nil {
+		c.logger.Warn("this node is to leave, and nobody takes the leadership yet", "error", err)
+	}
+}
+
 // carryOut changes the configuration by one server and waits until that is committed.
 func (c *Cluster) carryOut(ctx context.Context, wish change) error {
 	node, timeout := wish.node, c.config.Timings.Call
 	switch {
 	case wish.action == actionReplace:
 		return c.remove(ctx, wish.replaced)
-	case wish.action == actionRemove:
+	case wish.action == actionRemove, wish.action == actionRelease:
 		return c.remove(ctx, node.ID)
 	case node.Suffrage == raft.Voter:
 		return c.settle(ctx, c.raft.AddVoter(node.ID, node.Address, 0, timeout))

@@ -3,6 +3,7 @@ package cluster
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -27,7 +28,8 @@ const (
 	StateAlive   State = "alive"
 	StateSuspect State = "suspect" // in the Raft configuration, but not heard of since this node started
 	StateDead    State = "dead"
-	StateLeft    State = "left" // shut down in good order; still a member
+	StateLeft    State = "left"    // shut down in good order; still a member
+	StateRetired State = "retired" // alive, and on its way out of the cluster for good, or out already
 )
 
 // Member is one node as this node knows it.
@@ -38,13 +40,22 @@ type Member struct {
 	Leader    bool
 	State     State
 	Addresses Addresses // Raft from the configuration; the others are empty when not heard of
+
+	// What only Survey finds out: the index of the member's catalog, zero for one that did not answer, and for how long it
+	// has answered no heartbeat of the leader, zero for the leader itself and for no member.
+	Applied catalog.LogIndex
+	Silence time.Duration
 }
 
 // Members returns all nodes in the Raft configuration or known from gossip, sorted by id, this node among them.
 func (c *Cluster) Members() []Member {
 	found := map[catalog.NodeID]Member{c.Self(): c.selfMember()}
 	for id, s := range c.gossip.seen() {
-		found[id] = Member{ID: id, Name: s.Name, Role: RoleNone, State: s.State, Addresses: Addresses{
+		state := s.State
+		if state == StateAlive && s.Retired {
+			state = StateRetired
+		}
+		found[id] = Member{ID: id, Name: s.Name, Role: RoleNone, State: state, Addresses: Addresses{
 			Raft: s.Raft, Gossip: s.Gossip, Peer: s.Peer, GRPC: s.GRPC, Registry: s.Registry,
 		}}
 	}
@@ -67,7 +78,11 @@ func (c *Cluster) Members() []Member {
 }
 
 func (c *Cluster) selfMember() Member {
-	return Member{ID: c.Self(), Name: c.config.Name, Role: RoleNone, State: StateAlive, Addresses: c.config.Advertise}
+	state := StateAlive
+	if c.identity.retired() != nil {
+		state = StateRetired
+	}
+	return Member{ID: c.Self(), Name: c.config.Name, Role: RoleNone, State: state, Addresses: c.config.Advertise}
 }
 
 // servers returns the latest Raft configuration, committed or not.

@@ -19,12 +19,13 @@ const (
 	actionMove    action = "change address"
 	actionReplace action = "remove, since another node listens at its address"
 	actionRemove  action = "remove, since it is dead"
+	actionRelease action = "remove, since it is retired"
 )
 
 // change is a wish of the leader; it is checked with the node itself before it is carried out.
 type change struct {
 	action action
-	// node is the one that gossip has seen alive, and Address where it says that it is; for actionRemove, the one to go.
+	// node is the one that gossip has seen alive, and Address where it says that it is; for actionRemove and actionRelease, the one to go.
 	node raft.Server
 	peer string
 	// replaced is the old id at node's address, for actionReplace.
@@ -55,11 +56,15 @@ func (v view) changes() []change {
 		}
 	}
 	for _, server := range v.servers {
-		if v.dead(server.ID) && (server.Suffrage != raft.Voter || v.voters() > v.expect && v.mayRemove(server)) {
+		switch {
+		case v.retired(server.ID) && v.alive(server.ID) && v.mayRemove(server):
+			peer := v.seen[catalog.NodeID(server.ID)].Peer
+			wishes = append(wishes, change{action: actionRelease, node: server, peer: peer})
+		case v.dead(server.ID) && (server.Suffrage != raft.Voter || v.voters() > v.expect && v.mayRemove(server)):
 			wishes = append(wishes, change{action: actionRemove, node: server})
 		}
 	}
-	urgency := []action{actionReplace, actionMove, actionAdd, actionPromote, actionRemove}
+	urgency := []action{actionReplace, actionMove, actionAdd, actionPromote, actionRelease, actionRemove}
 	slices.SortStableFunc(wishes, func(a, b change) int {
 		return slices.Index(urgency, a.action) - slices.Index(urgency, b.action)
 	})
@@ -70,7 +75,7 @@ func (v view) changes() []change {
 func (v view) candidates() []catalog.NodeID {
 	var ids []catalog.NodeID
 	for id, s := range v.seen {
-		if s.State == StateAlive && !s.Leaving && (s.Cluster == v.cluster || s.empty()) {
+		if s.State == StateAlive && !s.Leaving && !s.Retired && (s.Cluster == v.cluster || s.empty()) {
 			ids = append(ids, id)
 		}
 	}
@@ -133,13 +138,17 @@ func (v view) count(so func(raft.Server) bool) int {
 	return count
 }
 
-// mayPromote tells whether a voter is missing, or a nonvoter is to take the place of a dead one: one place at a time, and
-// only by a node that has proved itself.
+// mayPromote tells whether a voter is missing, or a nonvoter is to take the place of one that leaves or of a dead one: one
+// place at a time, and a dead one's only by a node that has proved itself.
 func (v view) mayPromote(spare raft.Server) bool {
-	lasting := v.count(func(voter raft.Server) bool { return !v.dead(voter.ID) })
-	return v.voters() < v.expect ||
-		v.voters() == v.expect && lasting < v.expect && v.heard[spare.ID].steady(v.now, v.steady)
+	staying := v.count(func(voter raft.Server) bool { return !v.retired(voter.ID) })
+	lasting := v.count(func(voter raft.Server) bool { return !v.retired(voter.ID) && !v.dead(voter.ID) })
+	return v.voters() <= v.expect &&
+		(staying < v.expect || lasting < v.expect && v.heard[spare.ID].steady(v.now, v.steady))
 }
+
+// retired tells whether a member has said that it takes no part any more.
+func (v view) retired(id raft.ServerID) bool { return v.seen[catalog.NodeID(id)].Retired }
 
 // mayRemove tells whether the voters that are left are a quorum of themselves by those that answer. Raft would be safe
 // without it; the cluster might stand still.
@@ -152,8 +161,8 @@ func (v view) mayRemove(gone raft.Server) bool {
 	return living > left/2
 }
 
-// answers tells whether gossip sees a member alive and its last heartbeat was answered.
+// answers tells whether gossip sees a member alive and its last heartbeat was answered, if there was one. One that leaves is
+// not counted on.
 func (v view) answers(id raft.ServerID) bool {
-	heard, known := v.heard[id]
-	return catalog.NodeID(id) == v.self || v.alive(id) && (!known || !heard.since.IsZero())
+	return !v.retired(id) && (catalog.NodeID(id) == v.self || v.alive(id) && !v.heard[id].failed)
 }

@@ -18,6 +18,7 @@ type metadata struct {
 	Promised bool   `json:"p,omitempty"` // not yet a member of Cluster
 	Formerly string `json:"f,omitempty"` // the cluster that was recovered as Cluster, on this node
 	Leaving  bool   `json:"l,omitempty"` // shutting down in good order
+	Retired  bool   `json:"x,omitempty"` // its id takes no part any more, or will not soon
 	Raft     string `json:"r,omitempty"`
 	Peer     string `json:"e,omitempty"`
 	GRPC     string `json:"g,omitempty"`
@@ -72,7 +73,7 @@ func decodeMetadata(encoded []byte) (metadata, error) {
 
 // checkSize refuses, before anything is started, addresses that would not fit once the node belongs to a cluster.
 func (m metadata) checkSize() error {
-	m.Cluster, m.Promised, m.Leaving = strings.Repeat("c", len(newID())), true, true
+	m.Cluster, m.Promised, m.Leaving, m.Retired = strings.Repeat("c", len(newID())), true, true, true
 	m.Formerly = m.Cluster
 	_, err := m.encode()
 	return err

@@ -22,6 +22,10 @@ type LeaderPeers interface {
 	Apply(ctx context.Context, address string, request fsm.Request) (catalog.LogIndex, error)
 	// ReadIndex calls Cluster.ReadIndexLocal of the node at address.
 	ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error)
+	// Survey calls Cluster.SurveyLocal of the node at address.
+	Survey(ctx context.Context, address string) ([]Member, error)
+	// Operate calls Cluster.OperateLocal of the node at address.
+	Operate(ctx context.Context, address string, operation Operation) (catalog.NodeID, error)
 }
 
 // MemberPeers asks any node.
@@ -38,6 +42,8 @@ type MemberPeers interface {
 	State(ctx context.Context, address string) (NodeState, error)
 	// HashAt calls Cluster.HashAt of the node at address.
 	HashAt(ctx context.Context, address string, node catalog.NodeID, index catalog.LogIndex) (Hash, error)
+	// Retire calls Cluster.Retire of the node at address.
+	Retire(ctx context.Context, address string, node catalog.NodeID) error
 }
 
 // Promise reserves a node with an empty disk for a cluster about to be bootstrapped by Proposer from Candidates.
@@ -67,4 +73,6 @@ type NodeState struct {
 	// FeatureLevel is the highest level that this node lets the cluster rise to; zero, from builds that know none, is the
 	// first.
 	FeatureLevel catalog.FeatureLevel
+	// Retired tells that the node's id is to take no part in its cluster any more.
+	Retired bool
 }

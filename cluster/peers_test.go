@@ -82,3 +82,27 @@ func (f *fleet) HashAt(
 	}
 	return c.HashAt(ctx, node, index)
 }
+
+func (f *fleet) Retire(ctx context.Context, address string, node catalog.NodeID) error {
+	c, err := f.at(address)
+	if err != nil {
+		return err
+	}
+	return c.Retire(ctx, node)
+}
+
+func (f *fleet) Survey(ctx context.Context, address string) ([]Member, error) {
+	c, err := f.at(address)
+	if err != nil {
+		return nil, err
+	}
+	return c.SurveyLocal(ctx)
+}
+
+func (f *fleet) Operate(ctx context.Context, address string, operation Operation) (catalog.NodeID, error) {
+	c, err := f.at(address)
+	if err != nil {
+		return "", err
+	}
+	return c.OperateLocal(ctx, operation)
+}

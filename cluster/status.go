@@ -51,7 +51,7 @@ func (c *Cluster) State() NodeState {
 	now, last, term := c.identity.current(), catalog.LogIndex(c.raft.LastIndex()), c.raft.CurrentTerm()
 	return NodeState{
 		ID: now.ID, ClusterID: now.told(), Empty: last == 0 && term == 0, Term: term,
-		Applied: c.catalog.Snapshot().Index(), Last: last, FeatureLevel: c.offered(),
+		Applied: c.catalog.Snapshot().Index(), Last: last, FeatureLevel: c.offered(), Retired: now.Retired != nil,
 	}
 }
 
@@ -159,6 +159,9 @@ func (c *Cluster) settle(ctx context.Context, future raft.Future) error {
 	go func() { done <- future.Error() }()
 	select {
 	case err := <-done:
+		if errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+			c.transfers.refused.Store(true)
+		}
 		return err
 	case <-ctx.Done():
 		return ctx.Err()

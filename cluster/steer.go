@@ -25,9 +25,12 @@ func (c *Cluster) steer() {
 		}
 		for c.lead() {
 		}
+		c.checkTransfers()
 		select {
 		case <-changed:
 		case <-c.gossip.changed:
+		case o := <-c.orders:
+			c.execute(o)
 		case <-ticker.C:
 		case <-c.lifetime.Done():
 			return

@@ -41,7 +41,7 @@ func (n *Node) serveAdmin() {
 
 func (n *Node) servePeers() error {
 	server := rpc.NewPeerServer(rpc.PeerConfig{
-		Member: n.cluster.Load(), Leader: n.cluster.Load(), Filler: n.filler, Store: n.store,
+		Member: n.cluster.Load(), Founder: n.cluster.Load(), Leader: n.cluster.Load(), Filler: n.filler, Store: n.store,
 		Snapshots: localSnapshots{n.cluster.Load()}, Logger: n.options.Logger.With("part", "peer API"),
 	})
 	n.serve("peer API", n.listeners.peer, server.Serve)
@@ -57,7 +57,8 @@ func (n *Node) serveCallers() error {
 	}), n.metrics.observe)
 
 	calls := rpc.NewRegistryServer(rpc.RegistryConfig{
-		Registry: cache, Status: n, Snapshots: n, Ready: n.ready, Logger: n.options.Logger.With("part", "client API"),
+		Registry: cache, Status: n, Members: n.cluster.Load(), Snapshots: n, Ready: n.ready,
+		Logger: n.options.Logger.With("part", "client API"),
 	})
 	web := n.httpServer(distribution.New(cache, n.options.Logger.With("part", "distribution API"), n.metrics.observeHTTP))
 	n.serve("client API", n.listeners.grpc, calls.Serve)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/hex"
 
-	"github.com/ocistern/ocistern/cluster"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	registryv1 "github.com/ocistern/ocistern/internal/proto/ocistern/registry/v1"
+	"github.com/ocistern/ocistern/internal/rpc"
 )
 
 // Status implements rpc.StatusReporter. It answers whether or not the node is ready.
@@ -25,7 +25,7 @@ func (n *Node) Status(_ context.Context, catalogDigest bool) (*registryv1.GetSta
 		}
 	}
 	for _, member := range c.Members() {
-		message := memberMessage(member)
+		message := rpc.MemberMessage(member)
 		if member.ID == c.Self() {
 			message.AppliedIndex = uint64(snapshot.Index())
 			response.Node = message
@@ -45,13 +45,6 @@ func (n *Node) Status(_ context.Context, catalogDigest bool) (*registryv1.GetSta
 		response.Catalog.Digest = dgst.String()
 	}
 	return response, nil
-}
-
-func memberMessage(m cluster.Member) *registryv1.Member {
-	return &registryv1.Member{
-		Id: string(m.ID), Name: m.Name, Role: string(m.Role), Leader: m.Leader, State: string(m.State),
-		RaftAddress: m.Addresses.Raft, GrpcAddress: m.Addresses.GRPC, RegistryAddress: m.Addresses.Registry,
-	}
 }
 
 func catalogMessage(snapshot *catalog.Snapshot) *registryv1.Catalog {

@@ -112,7 +112,7 @@ func stateMessage(state cluster.NodeState) *peerv1.GetStateResponse {
 	return &peerv1.GetStateResponse{
 		Id: string(state.ID), ClusterId: state.ClusterID, Empty: state.Empty,
 		AppliedIndex: uint64(state.Applied), LastIndex: uint64(state.Last), Term: state.Term,
-		FeatureLevel: uint32(state.FeatureLevel),
+		FeatureLevel: uint32(state.FeatureLevel), Retired: state.Retired,
 	}
 }
 
@@ -121,5 +121,6 @@ func parseState(message *peerv1.GetStateResponse) cluster.NodeState {
 		ID: catalog.NodeID(message.GetId()), ClusterID: message.GetClusterId(), Empty: message.GetEmpty(),
 		Applied: catalog.LogIndex(message.GetAppliedIndex()), Last: catalog.LogIndex(message.GetLastIndex()),
 		Term: message.GetTerm(), FeatureLevel: catalog.FeatureLevel(message.GetFeatureLevel()),
+		Retired: message.GetRetired(),
 	}
 }

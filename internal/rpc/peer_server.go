@@ -13,6 +13,7 @@ import (
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/fill"
+	membersv1 "github.com/ocistern/ocistern/internal/proto/ocistern/members/v1"
 	peerv1 "github.com/ocistern/ocistern/internal/proto/ocistern/peer/v1"
 	snapshotv1 "github.com/ocistern/ocistern/internal/proto/ocistern/snapshot/v1"
 	"github.com/ocistern/ocistern/internal/reference"
@@ -22,16 +23,23 @@ import (
 // Member is what peers ask of this node's place in the cluster. Package cluster implements it.
 type Member interface {
 	ClusterID() string
-	Promise(ctx context.Context, promise cluster.Promise) error
-	Release(ctx context.Context, promise cluster.Promise) error
 	State() cluster.NodeState
 	HashAt(ctx context.Context, node catalog.NodeID, index catalog.LogIndex) (cluster.Hash, error)
+	Retire(ctx context.Context, node catalog.NodeID) error
+}
+
+// Founder is what peers ask of a node that belongs to no cluster yet. Package cluster implements it.
+type Founder interface {
+	Promise(ctx context.Context, promise cluster.Promise) error
+	Release(ctx context.Context, promise cluster.Promise) error
 }
 
 // Leader is what peers ask of this node when it leads; else it fails with NOT_LEADER. Package cluster implements it.
 type Leader interface {
 	ApplyLocal(ctx context.Context, request fsm.Request) (catalog.LogIndex, error)
 	ReadIndexLocal(ctx context.Context) (catalog.LogIndex, error)
+	SurveyLocal(ctx context.Context) ([]cluster.Member, error)
+	OperateLocal(ctx context.Context, operation cluster.Operation) (catalog.NodeID, error)
 }
 
 // Filler fills what this node owns. Package fill implements it.
@@ -42,10 +50,11 @@ type Filler interface {
 
 // PeerConfig is what the peer service works with. All fields are required.
 type PeerConfig struct {
-	Member Member
-	Leader Leader
-	Filler Filler
-	Store  registry.Store
+	Member  Member
+	Founder Founder
+	Leader  Leader
+	Filler  Filler
+	Store   registry.Store
 	// Snapshots restores on this node, which must be the leader (else NOT_LEADER).
 	Snapshots Snapshots
 	Logger    *slog.Logger
@@ -57,18 +66,21 @@ func NewPeerServer(config PeerConfig) *grpc.Server {
 	id := identity{clusterID: config.Member.ClusterID}
 	server := newServer(config.Logger, grpc.MaxRecvMsgSize(MaxMessageBytes),
 		grpc.ChainUnaryInterceptor(id.unaryServer), grpc.ChainStreamInterceptor(id.streamServer))
-	service := &peerService{member: config.Member, leader: config.Leader, filler: config.Filler, store: config.Store}
-	peerv1.RegisterPeerServiceServer(server, service)
+	peerv1.RegisterPeerServiceServer(server, &peerService{
+		member: config.Member, founder: config.Founder, leader: config.Leader, filler: config.Filler, store: config.Store,
+	})
+	membersv1.RegisterMembersServiceServer(server, &membersService{members: leaderMembers{config.Leader}})
 	snapshotv1.RegisterSnapshotServiceServer(server, &snapshotService{snapshots: config.Snapshots})
 	return server
 }
 
 type peerService struct {
 	peerv1.UnimplementedPeerServiceServer
-	member Member
-	leader Leader
-	filler Filler
-	store  registry.Store
+	member  Member
+	founder Founder
+	leader  Leader
+	filler  Filler
+	store   registry.Store
 }
 
 // Apply implements the peer service.
@@ -145,13 +157,13 @@ func (s *peerService) open(ctx context.Context, request *peerv1.FetchContentRequ
 
 // Promise implements the peer service.
 func (s *peerService) Promise(ctx context.Context, request *peerv1.PromiseRequest) (*peerv1.PromiseResponse, error) {
-	return &peerv1.PromiseResponse{}, s.member.Promise(ctx, parsePromise(request))
+	return &peerv1.PromiseResponse{}, s.founder.Promise(ctx, parsePromise(request))
 }
 
 // Release implements the peer service.
 func (s *peerService) Release(ctx context.Context, request *peerv1.ReleaseRequest) (*peerv1.ReleaseResponse, error) {
 	promise := cluster.Promise{ClusterID: request.GetClusterId(), Proposer: catalog.NodeID(request.GetProposer())}
-	return &peerv1.ReleaseResponse{}, s.member.Release(ctx, promise)
+	return &peerv1.ReleaseResponse{}, s.founder.Release(ctx, promise)
 }
 
 // GetState implements the peer service.
@@ -174,4 +186,9 @@ func (s *peerService) GetHash(ctx context.Context, request *peerv1.GetHashReques
 		return nil, err
 	}
 	return &peerv1.GetHashResponse{Hash: hash[:]}, nil
+}
+
+// Retire implements the peer service.
+func (s *peerService) Retire(ctx context.Context, request *peerv1.RetireRequest) (*peerv1.RetireResponse, error) {
+	return &peerv1.RetireResponse{}, s.member.Retire(ctx, catalog.NodeID(request.GetNode()))
 }

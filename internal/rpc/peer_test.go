@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ type node struct {
 	err                error
 	apply              func(context.Context, fsm.Request) (catalog.LogIndex, error)
 	submitted          fsm.Request
+	retired            catalog.NodeID
 	refreshed, fetched any
 	content            io.ReadCloser
 	desc               ocispec.Descriptor
@@ -57,7 +59,26 @@ func (n *node) Release(_ context.Context, promise cluster.Promise) error {
 }
 
 func (n *node) State() cluster.NodeState {
-	return cluster.NodeState{ID: "b", ClusterID: n.id, Empty: true, Term: 3, Applied: 7, Last: 9, FeatureLevel: 2}
+	return cluster.NodeState{ID: "b", ClusterID: n.id, Empty: true, Retired: true, Term: 3, Applied: 7, Last: 9, FeatureLevel: 2}
+}
+
+func (n *node) Retire(_ context.Context, node catalog.NodeID) error {
+	n.retired = node
+	return n.err
+}
+
+func (n *node) SurveyLocal(context.Context) ([]cluster.Member, error) { return n.members(), n.err }
+
+func (n *node) OperateLocal(_ context.Context, operation cluster.Operation) (catalog.NodeID, error) {
+	return catalog.NodeID(fmt.Sprint(operation)), n.err
+}
+
+func (n *node) members() []cluster.Member {
+	return []cluster.Member{
+		{ID: "a", Name: "n1", Role: cluster.RoleVoter, Leader: true, State: cluster.StateAlive, Applied: 9},
+		{ID: "b", Role: cluster.RoleNonvoter, State: cluster.StateDead, Silence: time.Minute,
+			Addresses: cluster.Addresses{Raft: "r:1", GRPC: "g:1", Registry: "h:1"}},
+	}
 }
 
 func (n *node) HashAt(_ context.Context, node catalog.NodeID, index catalog.LogIndex) (cluster.Hash, error) {
@@ -85,7 +106,7 @@ func (n *node) Fetch(_ context.Context, key fill.ContentKey, offset int64) (*fil
 func (n *node) peer(t *testing.T) (address string, f *registrytest.Fixture) {
 	t.Helper()
 	f = registrytest.New(t)
-	return serve(t, NewPeerServer(PeerConfig{Member: n, Leader: n, Filler: n, Store: f.Store, Logger: quiet()})), f
+	return serve(t, NewPeerServer(PeerConfig{Member: n, Founder: n, Leader: n, Filler: n, Store: f.Store, Logger: quiet()})), f
 }
 
 func client(t *testing.T, clusterID string) *PeerClient {
@@ -120,6 +141,16 @@ func TestPeerCallsCross(t *testing.T) {
 	}
 	if hash, err := c.HashAt(ctx, address, "b", 12); err != nil || hash != (cluster.Hash{'b', 12}) {
 		t.Errorf("hash: %x, %v", hash, err)
+	}
+	if err := c.Retire(ctx, address, "b"); err != nil || n.retired != "b" {
+		t.Errorf("retire: %s, %v", n.retired, err)
+	}
+	if members, err := c.Survey(ctx, address); err != nil || !slices.Equal(members, n.members()) {
+		t.Errorf("survey: %+v, %v", members, err)
+	}
+	operation := cluster.Operation{Kind: cluster.OperationReplace, Node: "a", By: "b"}
+	if node, err := c.Operate(ctx, address, operation); err != nil || string(node) != fmt.Sprint(operation) {
+		t.Errorf("operate: %s, %v", node, err)
 	}
 	promise := cluster.Promise{
 		ClusterID: "one", Proposer: "a",
@@ -273,7 +304,7 @@ func TestLostAnswerOfApply(t *testing.T) {
 		<-ctx.Done()
 		return 0, ctx.Err()
 	}}
-	server := NewPeerServer(PeerConfig{Member: n, Leader: n, Filler: n, Store: registrytest.New(t).Store, Logger: quiet()})
+	server := NewPeerServer(PeerConfig{Member: n, Founder: n, Leader: n, Filler: n, Store: registrytest.New(t).Store, Logger: quiet()})
 	address, peers := serve(t, server), client(t, "one")
 	for _, c := range []struct {
 		name string

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ocistern/ocistern/internal/errdef"
+	membersv1 "github.com/ocistern/ocistern/internal/proto/ocistern/members/v1"
 	registryv1 "github.com/ocistern/ocistern/internal/proto/ocistern/registry/v1"
 	snapshotv1 "github.com/ocistern/ocistern/internal/proto/ocistern/snapshot/v1"
 	"github.com/ocistern/ocistern/internal/reference"
@@ -26,6 +27,7 @@ type StatusReporter interface {
 type RegistryConfig struct {
 	Registry registry.Registry
 	Status   StatusReporter
+	Members  Members
 	// Snapshots finds the leader for what only the leader can do.
 	Snapshots Snapshots
 	// Ready drives the health service: the node serves while it returns nil.
@@ -33,11 +35,12 @@ type RegistryConfig struct {
 	Logger *slog.Logger
 }
 
-// NewRegistryServer returns a gRPC server with the registry service, the snapshot service, health and reflection. The caller
-// serves and stops it.
+// NewRegistryServer returns a gRPC server with the services for callers: registry, members, snapshot, health and reflection.
+// The caller serves and stops it.
 func NewRegistryServer(config RegistryConfig) *grpc.Server {
 	server := newServer(config.Logger, grpc.MaxRecvMsgSize(maxRequestBytes))
 	registryv1.RegisterRegistryServiceServer(server, &registryService{registry: config.Registry, status: config.Status})
+	membersv1.RegisterMembersServiceServer(server, &membersService{members: config.Members})
 	snapshotv1.RegisterSnapshotServiceServer(server, &snapshotService{snapshots: config.Snapshots})
 	healthv1.RegisterHealthServer(server, &health{ready: config.Ready, interval: time.Second})
 	reflection.Register(server)

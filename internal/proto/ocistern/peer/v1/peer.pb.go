@@ -801,7 +801,9 @@ type GetStateResponse struct {
 	LastIndex    uint64 `protobuf:"varint,5,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
 	Term         uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
 	// Highest feature level that the node offers; absent means 1.
-	FeatureLevel  uint32 `protobuf:"varint,7,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	FeatureLevel uint32 `protobuf:"varint,7,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	// The node's id is to take no part in its cluster any more.
+	Retired       bool `protobuf:"varint,9,opt,name=retired,proto3" json:"retired,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -883,6 +885,13 @@ func (x *GetStateResponse) GetFeatureLevel() uint32 {
 		return x.FeatureLevel
 	}
 	return 0
+}
+
+func (x *GetStateResponse) GetRetired() bool {
+	if x != nil {
+		return x.Retired
+	}
+	return false
 }
 
 type ReadIndexRequest struct {
@@ -1064,6 +1073,87 @@ func (x *GetHashResponse) GetHash() []byte {
 	return nil
 }
 
+type RetireRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node id of the one that is meant.
+	Node          string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireRequest) Reset() {
+	*x = RetireRequest{}
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireRequest) ProtoMessage() {}
+
+func (x *RetireRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireRequest.ProtoReflect.Descriptor instead.
+func (*RetireRequest) Descriptor() ([]byte, []int) {
+	return file_ocistern_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RetireRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type RetireResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireResponse) Reset() {
+	*x = RetireResponse{}
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireResponse) ProtoMessage() {}
+
+func (x *RetireResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireResponse.ProtoReflect.Descriptor instead.
+func (*RetireResponse) Descriptor() ([]byte, []int) {
+	return file_ocistern_peer_v1_peer_proto_rawDescGZIP(), []int{18}
+}
+
 type FetchContentResponse_Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MediaType     string                 `protobuf:"bytes,1,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
@@ -1074,7 +1164,7 @@ type FetchContentResponse_Header struct {
 
 func (x *FetchContentResponse_Header) Reset() {
 	*x = FetchContentResponse_Header{}
-	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1176,7 @@ func (x *FetchContentResponse_Header) String() string {
 func (*FetchContentResponse_Header) ProtoMessage() {}
 
 func (x *FetchContentResponse_Header) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1262,7 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1a\n" +
 	"\bproposer\x18\x02 \x01(\tR\bproposer\"\x11\n" +
 	"\x0fReleaseResponse\"\x11\n" +
-	"\x0fGetStateRequest\"\xd4\x01\n" +
+	"\x0fGetStateRequest\"\xee\x01\n" +
 	"\x10GetStateResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -1182,7 +1272,8 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"last_index\x18\x05 \x01(\x04R\tlastIndex\x12\x12\n" +
 	"\x04term\x18\x06 \x01(\x04R\x04term\x12#\n" +
-	"\rfeature_level\x18\a \x01(\rR\ffeatureLevel\"\x12\n" +
+	"\rfeature_level\x18\a \x01(\rR\ffeatureLevel\x12\x18\n" +
+	"\aretired\x18\t \x01(\bR\aretired\"\x12\n" +
 	"\x10ReadIndexRequest\")\n" +
 	"\x11ReadIndexResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\":\n" +
@@ -1190,7 +1281,10 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\"%\n" +
 	"\x0fGetHashResponse\x12\x12\n" +
-	"\x04hash\x18\x01 \x01(\fR\x04hash*]\n" +
+	"\x04hash\x18\x01 \x01(\fR\x04hash\"#\n" +
+	"\rRetireRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"\x10\n" +
+	"\x0eRetireResponse*]\n" +
 	"\vRefreshKind\x12\x1c\n" +
 	"\x18REFRESH_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10REFRESH_KIND_TAG\x10\x01\x12\x1a\n" +
@@ -1198,7 +1292,7 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\vContentKind\x12\x1c\n" +
 	"\x18CONTENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CONTENT_KIND_MANIFEST\x10\x01\x12\x15\n" +
-	"\x11CONTENT_KIND_BLOB\x10\x022\xa1\x05\n" +
+	"\x11CONTENT_KIND_BLOB\x10\x022\xee\x05\n" +
 	"\vPeerService\x12H\n" +
 	"\x05Apply\x12\x1e.ocistern.peer.v1.ApplyRequest\x1a\x1f.ocistern.peer.v1.ApplyResponse\x12N\n" +
 	"\aRefresh\x12 .ocistern.peer.v1.RefreshRequest\x1a!.ocistern.peer.v1.RefreshResponse\x12_\n" +
@@ -1207,7 +1301,8 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\aRelease\x12 .ocistern.peer.v1.ReleaseRequest\x1a!.ocistern.peer.v1.ReleaseResponse\x12Q\n" +
 	"\bGetState\x12!.ocistern.peer.v1.GetStateRequest\x1a\".ocistern.peer.v1.GetStateResponse\x12T\n" +
 	"\tReadIndex\x12\".ocistern.peer.v1.ReadIndexRequest\x1a#.ocistern.peer.v1.ReadIndexResponse\x12N\n" +
-	"\aGetHash\x12 .ocistern.peer.v1.GetHashRequest\x1a!.ocistern.peer.v1.GetHashResponseBEZCgithub.com/ocistern/ocistern/internal/proto/ocistern/peer/v1;peerv1b\x06proto3"
+	"\aGetHash\x12 .ocistern.peer.v1.GetHashRequest\x1a!.ocistern.peer.v1.GetHashResponse\x12K\n" +
+	"\x06Retire\x12\x1f.ocistern.peer.v1.RetireRequest\x1a .ocistern.peer.v1.RetireResponseBEZCgithub.com/ocistern/ocistern/internal/proto/ocistern/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_ocistern_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -1222,7 +1317,7 @@ func file_ocistern_peer_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_ocistern_peer_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_ocistern_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_ocistern_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_ocistern_peer_v1_peer_proto_goTypes = []any{
 	(RefreshKind)(0),                    // 0: ocistern.peer.v1.RefreshKind
 	(ContentKind)(0),                    // 1: ocistern.peer.v1.ContentKind
@@ -1243,12 +1338,14 @@ var file_ocistern_peer_v1_peer_proto_goTypes = []any{
 	(*ReadIndexResponse)(nil),           // 16: ocistern.peer.v1.ReadIndexResponse
 	(*GetHashRequest)(nil),              // 17: ocistern.peer.v1.GetHashRequest
 	(*GetHashResponse)(nil),             // 18: ocistern.peer.v1.GetHashResponse
-	(*FetchContentResponse_Header)(nil), // 19: ocistern.peer.v1.FetchContentResponse.Header
+	(*RetireRequest)(nil),               // 19: ocistern.peer.v1.RetireRequest
+	(*RetireResponse)(nil),              // 20: ocistern.peer.v1.RetireResponse
+	(*FetchContentResponse_Header)(nil), // 21: ocistern.peer.v1.FetchContentResponse.Header
 }
 var file_ocistern_peer_v1_peer_proto_depIdxs = []int32{
 	0,  // 0: ocistern.peer.v1.RefreshRequest.kind:type_name -> ocistern.peer.v1.RefreshKind
 	1,  // 1: ocistern.peer.v1.FetchContentRequest.kind:type_name -> ocistern.peer.v1.ContentKind
-	19, // 2: ocistern.peer.v1.FetchContentResponse.header:type_name -> ocistern.peer.v1.FetchContentResponse.Header
+	21, // 2: ocistern.peer.v1.FetchContentResponse.header:type_name -> ocistern.peer.v1.FetchContentResponse.Header
 	9,  // 3: ocistern.peer.v1.PromiseRequest.candidates:type_name -> ocistern.peer.v1.Candidate
 	2,  // 4: ocistern.peer.v1.PeerService.Apply:input_type -> ocistern.peer.v1.ApplyRequest
 	4,  // 5: ocistern.peer.v1.PeerService.Refresh:input_type -> ocistern.peer.v1.RefreshRequest
@@ -1258,16 +1355,18 @@ var file_ocistern_peer_v1_peer_proto_depIdxs = []int32{
 	13, // 9: ocistern.peer.v1.PeerService.GetState:input_type -> ocistern.peer.v1.GetStateRequest
 	15, // 10: ocistern.peer.v1.PeerService.ReadIndex:input_type -> ocistern.peer.v1.ReadIndexRequest
 	17, // 11: ocistern.peer.v1.PeerService.GetHash:input_type -> ocistern.peer.v1.GetHashRequest
-	3,  // 12: ocistern.peer.v1.PeerService.Apply:output_type -> ocistern.peer.v1.ApplyResponse
-	5,  // 13: ocistern.peer.v1.PeerService.Refresh:output_type -> ocistern.peer.v1.RefreshResponse
-	7,  // 14: ocistern.peer.v1.PeerService.FetchContent:output_type -> ocistern.peer.v1.FetchContentResponse
-	10, // 15: ocistern.peer.v1.PeerService.Promise:output_type -> ocistern.peer.v1.PromiseResponse
-	12, // 16: ocistern.peer.v1.PeerService.Release:output_type -> ocistern.peer.v1.ReleaseResponse
-	14, // 17: ocistern.peer.v1.PeerService.GetState:output_type -> ocistern.peer.v1.GetStateResponse
-	16, // 18: ocistern.peer.v1.PeerService.ReadIndex:output_type -> ocistern.peer.v1.ReadIndexResponse
-	18, // 19: ocistern.peer.v1.PeerService.GetHash:output_type -> ocistern.peer.v1.GetHashResponse
-	12, // [12:20] is the sub-list for method output_type
-	4,  // [4:12] is the sub-list for method input_type
+	19, // 12: ocistern.peer.v1.PeerService.Retire:input_type -> ocistern.peer.v1.RetireRequest
+	3,  // 13: ocistern.peer.v1.PeerService.Apply:output_type -> ocistern.peer.v1.ApplyResponse
+	5,  // 14: ocistern.peer.v1.PeerService.Refresh:output_type -> ocistern.peer.v1.RefreshResponse
+	7,  // 15: ocistern.peer.v1.PeerService.FetchContent:output_type -> ocistern.peer.v1.FetchContentResponse
+	10, // 16: ocistern.peer.v1.PeerService.Promise:output_type -> ocistern.peer.v1.PromiseResponse
+	12, // 17: ocistern.peer.v1.PeerService.Release:output_type -> ocistern.peer.v1.ReleaseResponse
+	14, // 18: ocistern.peer.v1.PeerService.GetState:output_type -> ocistern.peer.v1.GetStateResponse
+	16, // 19: ocistern.peer.v1.PeerService.ReadIndex:output_type -> ocistern.peer.v1.ReadIndexResponse
+	18, // 20: ocistern.peer.v1.PeerService.GetHash:output_type -> ocistern.peer.v1.GetHashResponse
+	20, // 21: ocistern.peer.v1.PeerService.Retire:output_type -> ocistern.peer.v1.RetireResponse
+	13, // [13:22] is the sub-list for method output_type
+	4,  // [4:13] is the sub-list for method input_type
 	4,  // [4:4] is the sub-list for extension type_name
 	4,  // [4:4] is the sub-list for extension extendee
 	0,  // [0:4] is the sub-list for field type_name
@@ -1288,7 +1387,7 @@ func file_ocistern_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ocistern_peer_v1_peer_proto_rawDesc), len(file_ocistern_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,7 @@ const (
 	PeerService_GetState_FullMethodName     = "/ocistern.peer.v1.PeerService/GetState"
 	PeerService_ReadIndex_FullMethodName    = "/ocistern.peer.v1.PeerService/ReadIndex"
 	PeerService_GetHash_FullMethodName      = "/ocistern.peer.v1.PeerService/GetHash"
+	PeerService_Retire_FullMethodName       = "/ocistern.peer.v1.PeerService/Retire"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -52,6 +53,8 @@ type PeerServiceClient interface {
 	ReadIndex(ctx context.Context, in *ReadIndexRequest, opts ...grpc.CallOption) (*ReadIndexResponse, error)
 	// GetHash tells this node's running hash over all commands up to an index, once it has come there.
 	GetHash(ctx context.Context, in *GetHashRequest, opts ...grpc.CallOption) (*GetHashResponse, error)
+	// Retire makes this node leave the cluster for good, at the word of an operator.
+	Retire(ctx context.Context, in *RetireRequest, opts ...grpc.CallOption) (*RetireResponse, error)
 }
 
 type peerServiceClient struct {
@@ -151,6 +154,16 @@ func (c *peerServiceClient) GetHash(ctx context.Context, in *GetHashRequest, opt
 	return out, nil
 }
 
+func (c *peerServiceClient) Retire(ctx context.Context, in *RetireRequest, opts ...grpc.CallOption) (*RetireResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetireResponse)
+	err := c.cc.Invoke(ctx, PeerService_Retire_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -171,6 +184,8 @@ type PeerServiceServer interface {
 	ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexResponse, error)
 	// GetHash tells this node's running hash over all commands up to an index, once it has come there.
 	GetHash(context.Context, *GetHashRequest) (*GetHashResponse, error)
+	// Retire makes this node leave the cluster for good, at the word of an operator.
+	Retire(context.Context, *RetireRequest) (*RetireResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -204,6 +219,9 @@ func (UnimplementedPeerServiceServer) ReadIndex(context.Context, *ReadIndexReque
 }
 func (UnimplementedPeerServiceServer) GetHash(context.Context, *GetHashRequest) (*GetHashResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHash not implemented")
+}
+func (UnimplementedPeerServiceServer) Retire(context.Context, *RetireRequest) (*RetireResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Retire not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -363,6 +381,24 @@ func _PeerService_GetHash_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Retire_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetireRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Retire(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Retire_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Retire(ctx, req.(*RetireRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -397,6 +433,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetHash",
 			Handler:    _PeerService_GetHash_Handler,
+		},
+		{
+			MethodName: "Retire",
+			Handler:    _PeerService_Retire_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,97 @@
+package client
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/ocistern/ocistern/internal/errdef"
+	membersv1 "github.com/ocistern/ocistern/internal/proto/ocistern/members/v1"
+)
+
+// MemberView is a member as the leader sees it.
+type MemberView struct {
+	Member
+	// SilentSeconds is for how long it has answered no heartbeat of the leader; zero for the leader itself.
+	SilentSeconds float64 `json:"silentSeconds"`
+}
+
+// Members returns all members, with the index that each has applied where it answered. None of them leads when no leader
+// could be asked: then this is the view of the node that answered.
+func (c *Client) Members(ctx context.Context) ([]MemberView, error) {
+	members := []MemberView{} // never null in JSON
+	ctx, cancel := context.WithTimeout(ctx, c.options.timeout)
+	defer cancel()
+	err := c.failover(ctx, func(i int, patience time.Duration) error {
+		attempt, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		api := membersv1.NewMembersServiceClient(c.pool.endpoints[i].conn)
+		answer, err := api.ListMembers(attempt, &membersv1.ListMembersRequest{})
+		for _, view := range answer.GetMembers() {
+			members = append(members, MemberView{memberOf(view.GetMember()), view.GetSilence().AsDuration().Seconds()})
+		}
+		return err
+	})
+	return members, err
+}
+
+// Leave makes a living member leave the cluster for good, and returns when it is out. A nonvoter takes the place of a voter
+// where there is one. The node stays up, is not ready, and does not join again on its data directory. A member is named by
+// id, or by name where that is unique.
+//
+// This and the methods below return the id of the member concerned. They fail with ErrNotFound for a member that is not
+// there, ErrQuorumAtRisk, ErrMemberAlive where only a dead one may be named, and ErrNotReady when a member that has to take
+// part does not answer or is not caught up. Where they may have been carried out and no
+// answer came, the error is not repeated away: Members tells.
+func (c *Client) Leave(ctx context.Context, member string) (id string, err error) {
+	return c.operate(ctx, &membersv1.OperateRequest{Kind: "leave", Node: member})
+}
+
+// Remove removes a dead member.
+func (c *Client) Remove(ctx context.Context, member string) (id string, err error) {
+	return c.operate(ctx, &membersv1.OperateRequest{Kind: "remove", Node: member})
+}
+
+// Replace puts a nonvoter in the place of a dead voter, any where by is empty.
+func (c *Client) Replace(ctx context.Context, member, by string) (id string, err error) {
+	return c.operate(ctx, &membersv1.OperateRequest{Kind: "replace", Node: member, By: by})
+}
+
+// TransferLeadership hands the leadership to a voter, any where to is empty, and returns the id of the new leader.
+func (c *Client) TransferLeadership(ctx context.Context, to string) (id string, err error) {
+	return c.operate(ctx, &membersv1.OperateRequest{Kind: "transfer", Node: to})
+}
+
+// operate tries one endpoint after the other until one takes the order: unlike a question, it is not given again when it
+// may have been carried out. Each may take the whole time, since members change slowly.
+func (c *Client) operate(ctx context.Context, request *membersv1.OperateRequest) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.options.timeout)
+	defer cancel()
+	var telling error
+	for _, i := range c.pool.order(time.Now()) {
+		node := c.pool.endpoints[i]
+		answer, err := membersv1.NewMembersServiceClient(node.conn).Operate(ctx, request)
+		if err == nil {
+			return answer.GetNode(), nil
+		}
+		err = errdef.FromGRPC(err)
+		if ctx.Err() != nil {
+			return "", ended(ctx, err)
+		}
+		if reason := errdef.ReasonOf(err); reason != errdef.Unavailable && reason != errdef.NoQuorum {
+			return "", err
+		}
+		c.putAside(i, err)
+		telling = moreTelling(telling, describe(node, err))
+	}
+	return "", telling
+}
+
+// Led returns ErrNoQuorum when none of the members leads.
+func Led(members []MemberView) error {
+	if slices.ContainsFunc(members, func(m MemberView) bool { return m.Leader }) {
+		return nil
+	}
+	return errdef.New(errdef.NoQuorum, "no leader could be asked: this is what one node knows").
+		WithRemedy("start more than half of the voters")
+}
