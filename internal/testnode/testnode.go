@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	membersv1 "github.com/ocistern/ocistern/internal/proto/ocistern/members/v1"
 	registryv1 "github.com/ocistern/ocistern/internal/proto/ocistern/registry/v1"
 )
 
@@ -96,6 +97,7 @@ func listen(address string) (net.Listener, error) {
 func (n *Node) serve(listener net.Listener) {
 	server, served := grpc.NewServer(), make(chan struct{})
 	registryv1.RegisterRegistryServiceServer(server, n)
+	membersv1.RegisterMembersServiceServer(server, members{node: n})
 	n.mu.Lock()
 	n.server, n.served = server, served
 	n.mu.Unlock()
