@@ -42,7 +42,7 @@ type Cluster struct {
 
 // office is what this node does for the others while it leads.
 type office struct {
-	reads     *rounds    // of ReadIndex
+	reads     *reading
 	orders    chan order // of operators, for steer
 	transfers transfers
 	raising   sync.Mutex             // held while the feature level rises, or must not
@@ -95,7 +95,7 @@ func Open(cfg Config, machine Machine, cat *catalog.Catalog, peers Peers, logger
 	}
 	c := &Cluster{
 		config: cfg, catalog: cat, machine: machine, peers: peers, logger: logger, leadership: newSignal(),
-		office: office{reads: newRounds(), orders: make(chan order)},
+		office: office{reads: newReading(), orders: make(chan order)},
 	}
 	c.lifetime, c.closing.end = context.WithCancel(context.Background())
 	c.await("starting")
@@ -103,7 +103,8 @@ func Open(cfg Config, machine Machine, cat *catalog.Catalog, peers Peers, logger
 		return nil, errors.Join(err, c.abandon())
 	}
 	c.workers.Go(c.steer)
-	c.workers.Go(func() { c.reads.serve(c.lifetime, c.prove) })
+	c.workers.Go(func() { c.reads.proofs.serve(c.lifetime, c.prove) })
+	c.workers.Go(func() { c.reads.asks.serve(c.lifetime, c.askLeader) })
 	c.workers.Go(c.gossip.rejoin)
 	c.workers.Go(c.watchHashes)
 	return c, nil

@@ -32,10 +32,11 @@ type fleet struct {
 	nodes map[string]*node
 
 	// Where they are set, before any node runs, they take the place of asking the other node.
-	promise func(*Cluster, Promise) error
-	apply   func(context.Context, *Cluster, fsm.Request) (catalog.LogIndex, error)
-	state   func(*Cluster) (NodeState, error)
-	hash    func(*Cluster, catalog.LogIndex) (Hash, error)
+	promise   func(*Cluster, Promise) error
+	apply     func(context.Context, *Cluster, fsm.Request) (catalog.LogIndex, error)
+	state     func(*Cluster) (NodeState, error)
+	hash      func(*Cluster, catalog.LogIndex) (Hash, error)
+	readIndex func(context.Context, *Cluster) (catalog.LogIndex, error)
 
 	options []catalog.Option // of every node's catalog
 }

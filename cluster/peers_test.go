@@ -67,6 +67,9 @@ func (f *fleet) ReadIndex(ctx context.Context, address string) (catalog.LogIndex
 	if err != nil {
 		return 0, err
 	}
+	if f.readIndex != nil {
+		return f.readIndex(ctx, c)
+	}
 	return c.ReadIndexLocal(ctx)
 }
 

@@ -9,6 +9,15 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
+// reading is how the readers of a node share work.
+type reading struct {
+	proofs *rounds          // that this node leads
+	asks   *rounds          // of the leader, while this node does not lead
+	quick  []catalog.NodeID // voters that answered the last proof; only the goroutine of proofs looks at it
+}
+
+func newReading() *reading { return &reading{proofs: newRounds(), asks: newRounds()} }
+
 // ReadIndex returns a catalog index for a linearizable read, from any node: a catalog that has reached it has seen every
 // write acknowledged before the call. Wait on this node's catalog for it, then read there. DESIGN.md has the argument.
 //
@@ -18,15 +27,10 @@ func (c *Cluster) ReadIndex(ctx context.Context) (catalog.LogIndex, error) {
 	patient, cancel := context.WithTimeout(ctx, c.config.Timings.Patience)
 	defer cancel()
 	index, err := c.untilLed(patient, func() (catalog.LogIndex, error) {
-		leader, peer, err := c.leaderPeer()
-		switch {
-		case err != nil:
-			return 0, err
-		case leader == c.Self():
-			return c.ReadIndexLocal(patient)
-		default:
-			return c.peers.ReadIndex(patient, peer)
+		if c.raft.State() == raft.Leader {
+			return c.share(patient, c.reads.proofs)
 		}
+		return c.share(patient, c.reads.asks)
 	})
 	if err != nil && ctx.Err() == nil && patient.Err() != nil { // silence, not the caller's haste
 		return 0, errdef.Wrap(errdef.NoQuorum, err, "no leader proved for %s that it leads", c.config.Timings.Patience).
@@ -35,13 +39,18 @@ func (c *Cluster) ReadIndex(ctx context.Context) (catalog.LogIndex, error) {
 	return index, err
 }
 
-// ReadIndexLocal is ReadIndex on the leader, and fails with reason NOT_LEADER elsewhere. Callers share rounds: one is under
-// way, and all who come meanwhile wait for the next one.
+// ReadIndexLocal is ReadIndex on the leader, and fails with reason NOT_LEADER elsewhere.
 func (c *Cluster) ReadIndexLocal(ctx context.Context) (catalog.LogIndex, error) {
 	if c.raft.State() != raft.Leader {
 		return 0, errdef.New(errdef.NotLeader, "node %s does not lead", c.Self())
 	}
-	round := c.reads.join()
+	return c.share(ctx, c.reads.proofs)
+}
+
+// share waits for an answer together with all who come before its round begins: one round is under way, and who comes
+// meanwhile waits for the next one.
+func (c *Cluster) share(ctx context.Context, of *rounds) (catalog.LogIndex, error) {
+	round := of.join()
 	select {
 	case <-round.done:
 		return round.index, round.err
@@ -50,6 +59,33 @@ func (c *Cluster) ReadIndexLocal(ctx context.Context) (catalog.LogIndex, error) 
 	case <-c.lifetime.Done():
 		return 0, errdef.New(errdef.NotLeader, "node %s is shutting down", c.Self())
 	}
+}
+
+// askLeader is one round of a node that does not lead: the leader is asked once for all who wait. It gives up when the leader
+// changes, so that nobody waits for one that is gone.
+func (c *Cluster) askLeader() (catalog.LogIndex, error) {
+	ctx, cancel := c.callContext()
+	defer cancel()
+	changed := c.leadership.next()
+	leader, peer, err := c.leaderPeer()
+	switch {
+	case err != nil:
+		return 0, err
+	case leader == c.Self(): // since a moment
+		return c.ReadIndexLocal(ctx)
+	}
+	go func() {
+		select {
+		case <-changed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	index, err := c.peers.ReadIndex(ctx, peer)
+	if reason := errdef.ReasonOf(err); reason == errdef.Deadline || reason == errdef.Canceled { // the round's, not its readers'
+		return 0, errdef.Wrap(errdef.Unavailable, err, "leader %s did not answer", leader)
+	}
+	return index, err
 }
 
 // prove is one round: it takes the commit index, and only then asks the voters whether their term is still this one.
@@ -84,50 +120,6 @@ func (c *Cluster) committed(ctx context.Context, term uint64) (catalog.LogIndex,
 		return 0, errdef.Wrap(errdef.NotLeader, err, "node %s cannot commit", c.Self())
 	}
 	return catalog.LogIndex(c.raft.CommitIndex()), nil
-}
-
-// confirmTerm returns nil when a majority of the voters, this node among them, have seen no later term. Each answer
-// belongs to a question that was asked after confirmTerm began, and nonvoters are not asked.
-func (c *Cluster) confirmTerm(ctx context.Context, term uint64) error {
-	ctx, cancel := context.WithCancel(ctx) // the slow ones need not answer
-	defer cancel()
-	answers := make(chan error)
-	voters, confirmed, asked := 0, 0, 0
-	for _, server := range c.servers() {
-		id := catalog.NodeID(server.ID)
-		switch {
-		case server.Suffrage != raft.Voter:
-			continue
-		case id == c.Self():
-			confirmed++
-		default:
-			asked++
-			go func() {
-				select {
-				case answers <- c.askTerm(ctx, id, term):
-				case <-ctx.Done():
-				}
-			}()
-		}
-		voters++
-	}
-	var refusal error
-	for ; confirmed <= voters/2 && asked > 0; asked-- {
-		select {
-		case err := <-answers:
-			if err == nil {
-				confirmed++
-			} else {
-				refusal = err
-			}
-		case <-ctx.Done():
-			refusal, asked = ctx.Err(), 1
-		}
-	}
-	if confirmed > voters/2 {
-		return nil
-	}
-	return errdef.Wrap(errdef.NotLeader, refusal, "%d of %d voters confirm that node %s leads", confirmed, voters, c.Self())
 }
 
 func (c *Cluster) askTerm(ctx context.Context, voter catalog.NodeID, term uint64) error {

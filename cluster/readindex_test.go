@@ -133,6 +133,9 @@ func TestReadIndexNeedsAMajority(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, test.want)
 		}
 	}
+	mutex.Lock()
+	tell = func(s NodeState) (NodeState, error) { s.Term++; return s, nil }
+	mutex.Unlock()
 	if _, err := leader.cluster.ReadIndex(t.Context()); errdef.ReasonOf(err) == "" {
 		t.Error("ReadIndex gave an index that no voter confirmed")
 	}
@@ -184,6 +187,78 @@ func TestReadIndexDoesNotWaitForSilentVoters(t *testing.T) {
 	}
 	if took := time.Since(started); took > patience/2 {
 		t.Errorf("three reads took %s, led by %s", took, leader.config.Name)
+	}
+}
+
+// However many read through a follower at a time, the leader is asked once for all who wait.
+func TestFollowersReadersShareCallsToTheLeader(t *testing.T) {
+	f := newFleet(t)
+	var asked atomic.Int64
+	begin := make(chan struct{})
+	f.readIndex = func(ctx context.Context, c *Cluster) (catalog.LogIndex, error) {
+		asked.Add(1)
+		<-begin
+		return c.ReadIndexLocal(ctx)
+	}
+	nodes := f.prepare(3, 3)
+	f.start(nodes...)
+	follower := without(nodes, f.leader(nodes...))[0]
+	const readers = 100
+	var joined sync.WaitGroup
+	failures := make(chan error, readers)
+	for range readers {
+		joined.Add(1)
+		go func() {
+			joined.Done()
+			_, err := follower.cluster.ReadIndex(t.Context())
+			failures <- err
+		}()
+	}
+	joined.Wait()
+	f.eventually("the leader is asked", func() error {
+		if asked.Load() == 0 {
+			return errdef.New(errdef.NotReady, "nobody has asked")
+		}
+		return nil
+	})
+	close(begin)
+	for range readers {
+		must(t, <-failures)
+	}
+	if calls := asked.Load(); calls > readers/4 {
+		t.Errorf("the leader was asked %d times for %d readers", calls, readers)
+	}
+}
+
+// A follower whose leader falls silent reads again as soon as there is another one, though the old one never answers.
+func TestReadIndexLeavesALeaderThatFellSilent(t *testing.T) {
+	f := newFleet(t)
+	var silent atomic.Pointer[Cluster]
+	f.readIndex = func(ctx context.Context, c *Cluster) (catalog.LogIndex, error) {
+		if c == silent.Load() {
+			<-ctx.Done()
+			return 0, ctx.Err()
+		}
+		return c.ReadIndexLocal(ctx)
+	}
+	nodes := f.prepare(3, 3)
+	for _, n := range nodes {
+		n.config.Timings.Patience, n.config.Timings.Call = patience, patience // longer than an election by far
+	}
+	f.start(nodes...)
+	leader := f.leader(nodes...)
+	silent.Store(leader.cluster)
+	reader := without(nodes, leader)[0]
+	done := make(chan error, 1)
+	go func() {
+		_, err := reader.cluster.ReadIndex(t.Context())
+		done <- err
+	}()
+	started := time.Now()
+	leader.crash()
+	must(t, <-done)
+	if took := time.Since(started); took > patience/2 {
+		t.Errorf("the read took %s", took)
 	}
 }
 

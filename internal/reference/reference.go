@@ -5,7 +5,6 @@
 package reference
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -32,12 +31,6 @@ type Tag string
 const (
 	MaxRepositoryLength = 255
 	MaxTagLength        = 128
-)
-
-var (
-	repositoryPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagPattern        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-	tenantPattern     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 )
 
 // Reference names a tag or a digest in a repository. Exactly one of Tag and Digest is set.
@@ -106,7 +99,7 @@ func ParseRepository(text string) (Repository, error) {
 		return "", errdef.New(errdef.NameInvalid, "repository name is %d bytes long", len(text)).
 			WithRemedy("at most %d bytes", MaxRepositoryLength)
 	}
-	if !repositoryPattern.MatchString(text) {
+	if !isRepository(text) {
 		return "", errdef.New(errdef.NameInvalid, "%q is not a repository name", text).
 			WithRemedy("lower-case letters, digits and separators (. _ __ -) in parts joined by /, for example ghcr.io/org/app")
 	}
@@ -115,7 +108,7 @@ func ParseRepository(text string) (Repository, error) {
 
 // ParseTag validates a tag.
 func ParseTag(text string) (Tag, error) {
-	if !tagPattern.MatchString(text) {
+	if !isTag(text) {
 		return "", errdef.New(errdef.TagInvalid, "%q is not a tag", shorten(text)).
 			WithRemedy("letters, digits and _ . -, at most %d bytes, not starting with . or -", MaxTagLength)
 	}
@@ -125,20 +118,20 @@ func ParseTag(text string) (Tag, error) {
 // ParseDigest validates a digest. sha256 and sha512 are accepted, in lower-case hexadecimal.
 func ParseDigest(text string) (digest.Digest, error) {
 	dgst := digest.Digest(text)
-	if err := dgst.Validate(); err != nil {
+	if isDigest(text) {
+		return dgst, nil
+	}
+	if err := dgst.Validate(); err != nil { // says what is wrong
 		return "", errdef.New(errdef.DigestInvalid, "%q is not a digest: %v", shorten(text), err).
 			WithRemedy("sha256: and 64, or sha512: and 128 lower-case hexadecimal characters")
 	}
-	if algorithm := dgst.Algorithm(); algorithm != digest.SHA256 && algorithm != digest.SHA512 {
-		return "", errdef.New(errdef.DigestInvalid, "digest algorithm %s is not supported", algorithm).
-			WithRemedy("use sha256 or sha512")
-	}
-	return dgst, nil
+	return "", errdef.New(errdef.DigestInvalid, "digest algorithm %s is not supported", dgst.Algorithm()).
+		WithRemedy("use sha256 or sha512")
 }
 
 // ParseTenant validates a tenant name: a DNS label.
 func ParseTenant(text string) (Tenant, error) {
-	if !tenantPattern.MatchString(text) {
+	if !isTenant(text) {
 		return "", errdef.New(errdef.NameInvalid, "%q is not a tenant name", shorten(text)).
 			WithRemedy("a DNS label: lower-case letters, digits and -, at most 63 bytes")
 	}

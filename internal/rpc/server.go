@@ -25,6 +25,10 @@ const (
 	chunkBytes      = 256 << 10       // of content in one message of a stream
 	maxStreams      = 1024            // calls in flight on one connection
 	unaryTimeout    = 2 * time.Minute // for callers that set no deadline
+	// workers take calls one after the other, on stacks that have grown; more calls at a time get goroutines of their own.
+	workers = 128
+	// Windows of flow control, fixed: with small ones gRPC measures the way with a ping for each message.
+	streamWindow, connectionWindow = 1 << 20, 4 << 20
 )
 
 // newServer returns a server whose handlers may panic, return errors of package errdef, and be called without deadline.
@@ -35,6 +39,8 @@ func newServer(logger *slog.Logger, options ...grpc.ServerOption) *grpc.Server {
 		grpc.ChainStreamInterceptor(g.stream),
 		grpc.MaxSendMsgSize(MaxMessageBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.NumStreamWorkers(workers),
+		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connectionWindow),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 	}, options...)...)
 }

@@ -24,20 +24,20 @@ type etcd struct {
 	block   *ports.Block
 }
 
-// startEtcd starts three members and waits for a leader. When it fails, close what it returns all the same.
+// startEtcd starts three members and waits for a leader. Close what it returns, when it fails too.
 func startEtcd(ctx context.Context, binary, dir string) (*etcd, error) {
-	block, err := ports.Reserve()
-	if err != nil {
-		return nil, err
+	e := &etcd{}
+	var err error
+	if e.block, err = ports.Reserve(); err != nil {
+		return e, err
 	}
-	e := &etcd{block: block}
 	var peers, all []string
 	for i := range nodeCount {
-		client, err := block.Next()
+		client, err := e.block.Next()
 		if err != nil {
 			return e, err
 		}
-		peer, err := block.Next()
+		peer, err := e.block.Next()
 		if err != nil {
 			return e, err
 		}
@@ -109,11 +109,23 @@ func (e *etcd) close() error {
 		failures = append(failures, member.Process.Kill())
 		_ = member.Wait() // it was killed
 	}
-	return errors.Join(append(failures, e.block.Release())...)
+	if e.block != nil {
+		failures = append(failures, e.block.Release())
+	}
+	return errors.Join(failures...)
 }
 
 func dialEtcd(address string) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{Endpoints: []string{address}, DialTimeout: 5 * time.Second})
+}
+
+// processes implements system.
+func (e *etcd) processes() []int {
+	var ids []int
+	for _, member := range e.members {
+		ids = append(ids, member.Process.Pid)
+	}
+	return ids
 }
 
 // connect implements system.

@@ -21,13 +21,12 @@ type sample struct {
 // maxFailed is the share of operations that may fail before a measurement counts as none.
 const maxFailed = 0.01
 
-// drive lets clients repeat an operation, each as soon as its last one was answered, for a warm-up that is not counted and
-// then for a time. It returns what succeeded in that time.
-func drive(ctx context.Context, clients int, warmup, length time.Duration, do operation) ([]sample, error) {
-	ctx, cancel := context.WithTimeout(ctx, warmup+length+maxLate)
+// drive lets clients repeat an operation, each as soon as its last one was answered, for a time. It returns what succeeded
+// in that time.
+func drive(ctx context.Context, clients int, length time.Duration, do operation) ([]sample, error) {
+	ctx, cancel := context.WithTimeout(ctx, length+maxLate)
 	defer cancel()
-	begin := time.Now().Add(warmup)
-	end := begin.Add(length)
+	end := time.Now().Add(length)
 	var (
 		running sync.WaitGroup
 		failed  atomic.Int64
@@ -43,7 +42,7 @@ func drive(ctx context.Context, clients int, warmup, length time.Duration, do op
 				case err != nil:
 					failed.Add(1)
 					failure.Store(&err)
-				case !began.Before(begin) && !now.After(end):
+				case !now.After(end):
 					samples[client] = append(samples[client], sample{began: began, took: now.Sub(began)})
 				}
 				began = now

@@ -50,7 +50,7 @@ type bench struct {
 	options
 	dir  string
 	ours *ocistern
-	peer *etcd
+	peer peer
 
 	table table
 	err   io.Writer
@@ -60,6 +60,7 @@ type bench struct {
 // options are the flags of the command.
 type options struct {
 	ocistern, etcdnode, parent string
+	against                    string
 	only                       []string
 	match                      *regexp.Regexp
 	rounds                     int
@@ -123,8 +124,8 @@ func (b *bench) play(ctx context.Context) (err error) {
 	if b.ours, err = startOcistern(starting, b.ocistern, b.dir); err != nil {
 		return fmt.Errorf("start Ocistern: %w", err)
 	}
-	if b.peer, err = startEtcd(starting, b.etcdnode, b.dir); err != nil {
-		return fmt.Errorf("start etcd: %w", err)
+	if b.peer, err = b.startPeer(starting); err != nil {
+		return fmt.Errorf("start the peer: %w", err)
 	}
 	for _, p := range parts() {
 		if slices.Contains(b.only, p.name) {
@@ -135,6 +136,24 @@ func (b *bench) play(ctx context.Context) (err error) {
 	}
 	b.table.close()
 	return nil
+}
+
+// startPeer starts etcd, or another build of Ocistern.
+func (b *bench) startPeer(ctx context.Context) (peer, error) {
+	dir := filepath.Join(b.dir, "peer")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if b.against != "" {
+		return startOcistern(ctx, b.against, dir)
+	}
+	return startEtcd(ctx, b.etcdnode, dir)
+}
+
+// peer is what Ocistern is measured against.
+type peer interface {
+	system
+	close() error
 }
 
 // startTime bounds the start of both systems.
@@ -171,6 +190,7 @@ func parse(args []string, progress io.Writer) (options, error) {
 	flags.SetOutput(progress)
 	flags.StringVar(&o.ocistern, "ocistern", filepath.Join("..", "bin", "ocistern"), "path of the ocistern `binary`")
 	flags.StringVar(&o.etcdnode, "etcdnode", filepath.Join("..", "bin", "etcdnode"), "path of the etcdnode `binary`")
+	flags.StringVar(&o.against, "against", "", "`binary` of another build of ocistern, to measure against in etcd's place")
 	flags.StringVar(&o.parent, "dir", "", "existing `directory` on a disk for the data; the system's for temporary files by default")
 	flags.StringVar(&only, "only", strings.Join(names, ","), "`parts` to measure")
 	flags.StringVar(&match, "match", "", "`expression` for the figures of commits and reads to measure")

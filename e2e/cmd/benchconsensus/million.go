@@ -45,9 +45,7 @@ func (b *bench) million(ctx context.Context) (err error) {
 	starting, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	o, err := startOcistern(starting, b.ocistern, dir)
-	if o != nil {
-		defer func() { err = errors.Join(err, o.close()) }()
-	}
+	defer func() { err = errors.Join(err, o.close()) }()
 	if err != nil {
 		return err
 	}
@@ -150,7 +148,7 @@ func (b *bench) snapshot(ctx context.Context, o *ocistern) (err error) {
 		if time.Now().After(enough) {
 			return fmt.Errorf("the nodes took no snapshots within %s", snapshotTime)
 		}
-		more, err := drive(ctx, snapshotUsers, 0, time.Second, func(ctx context.Context, client int) error {
+		more, err := drive(ctx, snapshotUsers, time.Second, func(ctx context.Context, client int) error {
 			return c.write(ctx, client, client)
 		})
 		if err != nil {

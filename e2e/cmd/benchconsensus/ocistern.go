@@ -27,16 +27,17 @@ type ocistern struct {
 	clusterID string
 }
 
+// startOcistern starts three nodes and waits until they are ready. Close what it returns, when it fails too.
 func startOcistern(ctx context.Context, binary, dir string) (*ocistern, error) {
-	cluster, err := nodes.Prepare(nodes.Options{Binary: binary, Dir: dir, Count: nodeCount})
-	if err != nil {
-		return nil, err
-	}
-	o := &ocistern{cluster: cluster}
-	if err := cluster.Start(ctx); err != nil {
+	o := &ocistern{}
+	var err error
+	if o.cluster, err = nodes.Prepare(nodes.Options{Binary: binary, Dir: dir, Count: nodeCount}); err != nil {
 		return o, err
 	}
-	leader, err := cluster.Leader(ctx)
+	if err := o.cluster.Start(ctx); err != nil {
+		return o, err
+	}
+	leader, err := o.cluster.Leader(ctx)
 	if err != nil {
 		return o, err
 	}
@@ -48,7 +49,21 @@ func startOcistern(ctx context.Context, binary, dir string) (*ocistern, error) {
 	return o, nil
 }
 
-func (o *ocistern) close() error { return o.cluster.Close() }
+func (o *ocistern) close() error {
+	if o.cluster == nil {
+		return nil
+	}
+	return o.cluster.Close()
+}
+
+// processes implements system.
+func (o *ocistern) processes() []int {
+	var ids []int
+	for _, node := range o.cluster.Running() {
+		ids = append(ids, node.PID())
+	}
+	return ids
+}
 
 // connect implements system.
 func (o *ocistern) connect(ctx context.Context, connections int, onFollower bool) (connection, error) {

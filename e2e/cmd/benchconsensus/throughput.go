@@ -12,6 +12,8 @@ import (
 type system interface {
 	// connect opens a number of gRPC connections to the leader, or for reads to a follower.
 	connect(ctx context.Context, connections int, onFollower bool) (connection, error)
+	// processes returns the ids of the nodes' processes.
+	processes() []int
 }
 
 // connection lets any number of clients, numbered from 0, write and read.
@@ -74,12 +76,13 @@ func (b *bench) compare(
 	var rates [2][]float64
 	for round := range b.rounds {
 		for i, s := range []system{b.ours, b.peer} {
-			rate, err := b.round(ctx, s, clients, onFollower, do)
+			done, cost, err := b.round(ctx, s, clients, onFollower, do)
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", name, systemNames[i], err)
 			}
+			rate := float64(done) / b.length.Seconds()
 			rates[i] = append(rates[i], rate)
-			b.progress("%s, round %d of %d, %s: %.0f/s", name, round+1, b.rounds, systemNames[i], rate)
+			b.progress("%s, round %d of %d, %s: %.0f/s, processor time %s", name, round+1, b.rounds, systemNames[i], rate, cost)
 		}
 	}
 	b.table.print(figure{
@@ -88,21 +91,31 @@ func (b *bench) compare(
 	return nil
 }
 
-var systemNames = [2]string{"ocistern", "etcd"}
+var systemNames = [2]string{"ours", "peer"}
 
+// round returns how many operations were done, and what each of them cost.
 func (b *bench) round(
-	ctx context.Context, s system, clients int, onFollower bool,
-	do action,
-) (rate float64, err error) {
+	ctx context.Context, s system, clients int, onFollower bool, do action,
+) (done int, cost string, err error) {
 	c, err := s.connect(ctx, min(clients, connections), onFollower)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
-	samples, err := drive(ctx, clients, b.length/5, b.length, func(ctx context.Context, client int) error {
-		return do(c, ctx, client, rand.IntN(keys))
-	})
-	return float64(len(samples)) / b.length.Seconds(), err
+	operate := func(ctx context.Context, client int) error { return do(c, ctx, client, rand.IntN(keys)) }
+	if _, err := drive(ctx, clients, b.length/5, operate); err != nil { // to warm up
+		return 0, "", err
+	}
+	before, err := effortSince(effort{}, s.processes())
+	if err != nil {
+		return 0, "", err
+	}
+	samples, err := drive(ctx, clients, b.length, operate)
+	if err != nil {
+		return 0, "", err
+	}
+	spent, err := effortSince(before, s.processes())
+	return len(samples), spent.per(len(samples)), err
 }
 
 // fill writes each key once, so that all can be read.
