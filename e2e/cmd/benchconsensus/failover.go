@@ -117,7 +117,7 @@ func (w *anyLeader) write(ctx context.Context) error {
 	for {
 		for range w.peers {
 			attempt, cancel := context.WithTimeout(ctx, attemptTime)
-			_, err = w.client.Apply(attempt, w.peers[w.next], command)
+			_, err = w.client.Apply(attempt, w.peers[w.next], fsm.Request{Command: command})
 			cancel()
 			if err == nil {
 				return nil

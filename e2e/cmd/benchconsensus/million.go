@@ -15,7 +15,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ocistern/ocistern/e2e/nodes"
-	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/reference"
 )
@@ -87,10 +86,7 @@ func (b *bench) load(ctx context.Context, o *ocistern) (err error) {
 		go func() {
 			var err error
 			for first := writer * artifactsPerWrite; first < artifacts && err == nil; first += connections * artifactsPerWrite {
-				var command []byte
-				if command, err = fsm.Encode(publishArtifacts(first, min(artifactsPerWrite, artifacts-first))); err == nil {
-					_, err = c.writers[writer].Apply(ctx, c.leader, command)
-				}
+				err = c.submit(ctx, writer, publishArtifacts(first, min(artifactsPerWrite, artifacts-first)))
 			}
 			failures <- err
 		}()

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -81,7 +83,12 @@ func (o *ocistern) dial(ctx context.Context, connections int, onFollower bool) (
 			read = node
 		}
 	}
+	status, err := leader.Status(ctx, false)
+	if err != nil {
+		return nil, err
+	}
 	c := &ocisternConnection{leader: leader.Peer()}
+	c.seen.Store(status.GetCatalog().GetIndex())
 	for range connections {
 		reader, err := client.New([]string{read.GRPC()}, client.WithLinearizableReads())
 		if err != nil {
@@ -95,17 +102,28 @@ func (o *ocistern) dial(ctx context.Context, connections int, onFollower bool) (
 
 // ocisternConnection writes to the leader as other nodes do, and reads as users do.
 type ocisternConnection struct {
-	leader  string // peer address
+	leader  string        // peer address
+	seen    atomic.Uint64 // a catalog index, as old as the last write at most
 	writers []*rpc.PeerClient
 	readers []*client.Client
 }
 
 func (c *ocisternConnection) write(ctx context.Context, client, key int) error {
-	command, err := fsm.Encode(observeTag(key, time.Now()))
+	return c.submit(ctx, client, observeTag(key, time.Now()))
+}
+
+// submit gives each command an id, so that it could be sent again, as nodes do.
+func (c *ocisternConnection) submit(ctx context.Context, client int, command catalog.Command) error {
+	encoded, err := fsm.Encode(command)
 	if err != nil {
 		return err
 	}
-	_, err = c.writers[client%len(c.writers)].Apply(ctx, c.leader, command)
+	request := fsm.Request{Command: encoded, Request: catalog.Request{Since: catalog.LogIndex(c.seen.Load())}}
+	_, _ = rand.Read(request.ID[:]) // never fails (crypto/rand)
+	index, err := c.writers[client%len(c.writers)].Apply(ctx, c.leader, request)
+	if err == nil {
+		c.seen.Store(uint64(index)) // about the latest will do
+	}
 	return err
 }
 
