@@ -14,6 +14,8 @@ type MemberView struct {
 	Member
 	// SilentSeconds is for how long it has answered no heartbeat of the leader; zero for the leader itself.
 	SilentSeconds float64 `json:"silentSeconds"`
+	// FeatureLevel is the highest one that the member lets the cluster rise to; zero where it did not answer.
+	FeatureLevel uint32 `json:"featureLevel"`
 }
 
 // Members returns all members, with the index that each has applied where it answered. None of them leads when no leader
@@ -28,7 +30,10 @@ func (c *Client) Members(ctx context.Context) ([]MemberView, error) {
 		api := membersv1.NewMembersServiceClient(c.pool.endpoints[i].conn)
 		answer, err := api.ListMembers(attempt, &membersv1.ListMembersRequest{})
 		for _, view := range answer.GetMembers() {
-			members = append(members, MemberView{memberOf(view.GetMember()), view.GetSilence().AsDuration().Seconds()})
+			members = append(members, MemberView{
+				Member: memberOf(view.GetMember()), SilentSeconds: view.GetSilence().AsDuration().Seconds(),
+				FeatureLevel: view.GetFeatureLevel(),
+			})
 		}
 		return err
 	})

@@ -41,9 +41,11 @@ type Member struct {
 	State     State
 	Addresses Addresses // Raft from the configuration; the others are empty when not heard of
 
-	// What only Survey finds out: the index of the member's catalog, zero for one that did not answer, and for how long it
-	// has answered no heartbeat of the leader, zero for the leader itself and for no member.
+	// What only Survey finds out: the index of the member's catalog and the highest feature level that it lets the cluster
+	// rise to, zero for one that did not answer; and for how long it has answered no heartbeat of the leader, zero for the
+	// leader itself and for no member.
 	Applied catalog.LogIndex
+	Level   catalog.FeatureLevel
 	Silence time.Duration
 }
 

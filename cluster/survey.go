@@ -65,13 +65,13 @@ func (c *Cluster) ask(ctx context.Context, members []Member) []Member {
 	for i := range members {
 		m := &members[i]
 		if m.ID == c.Self() {
-			m.Applied = c.catalog.Snapshot().Index()
+			m.Applied, m.Level = c.catalog.Snapshot().Index(), c.offered()
 			continue
 		}
 		asking.Go(func() {
 			state, err := c.peers.State(ctx, m.Addresses.Peer)
 			if err == nil && state.ID == m.ID {
-				m.Applied = state.Applied
+				m.Applied, m.Level = state.Applied, state.offers()
 			}
 		})
 	}

@@ -22,7 +22,7 @@ func newMembersCommand() *cobra.Command {
 		Use:   "members",
 		Short: "Show the members of a cluster, and change them",
 		Long: "Show the members as the leader sees them. LAG is how many entries of the log a member is behind the leader,\n" +
-			"SILENT for how long it has answered no heartbeat.\n\n" +
+			"SILENT for how long it has answered no heartbeat, LEVEL the highest feature level that it supports.\n\n" +
 			"Members come and go by themselves: a node that starts with cluster.join joins as a nonvoter, is promoted while\n" +
 			"voters are missing, and a dead one is replaced after cluster.dead-voter-after. The commands below are for an\n" +
 			"operator who knows more. They may be given to any node; the leader carries them out.\n\n" +
@@ -152,7 +152,7 @@ func printMembers(out io.Writer, output format, members []client.MemberView) err
 		}
 	}
 	t := &table{}
-	t.row("NODE", "ROLE", "STATE", "APPLIED", "LAG", "SILENT", "RAFT", "ID")
+	t.row("NODE", "ROLE", "STATE", "APPLIED", "LAG", "SILENT", "LEVEL", "RAFT", "ID")
 	for _, m := range members {
 		role, lag := m.Role, "-"
 		if m.Leader {
@@ -165,7 +165,7 @@ func printMembers(out io.Writer, output format, members []client.MemberView) err
 		if m.SilentSeconds >= 1 { // less is the time between two heartbeats
 			silent = (time.Duration(m.SilentSeconds) * time.Second).String()
 		}
-		t.row(cmp.Or(m.Name, "-"), role, m.State, known(m.AppliedIndex), lag, silent, m.RaftAddress, m.ID)
+		t.row(cmp.Or(m.Name, "-"), role, m.State, known(m.AppliedIndex), lag, silent, known(uint64(m.FeatureLevel)), m.RaftAddress, m.ID)
 	}
 	return t.print(out)
 }

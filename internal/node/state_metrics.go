@@ -37,6 +37,7 @@ func (s *state) read() []reading {
 		recordsName = "ocistern_catalog_records"
 		recordsHelp = "Records in the catalog, by kind."
 	)
+	compared, _ := c.Compared()
 	lag := float64(0)
 	if raft.CommitIndex > raft.AppliedIndex {
 		lag = float64(raft.CommitIndex - raft.AppliedIndex)
@@ -49,6 +50,8 @@ func (s *state) read() []reading {
 		{"ocistern_raft_applied_lag", "Log entries known as committed that the catalog has not applied yet.", "", lag},
 		{"ocistern_feature_level", "Feature level of the cluster, as this node has applied it.", "", float64(raft.FeatureLevel)},
 		{"ocistern_members_alive", "Members that gossip sees alive, this node included.", "", float64(len(c.Living()))},
+		{"ocistern_command_hash_differs", "1 while voters are seen to have applied different commands.", "",
+			truth(compared.Equal < compared.Told)},
 		{"ocistern_catalog_index", "Index of the last log entry applied to the catalog.", "", float64(snapshot.Index())},
 		{recordsName, recordsHelp, "tag", float64(stats.Tags)},
 		{recordsName, recordsHelp, "manifest", float64(stats.Manifests)},

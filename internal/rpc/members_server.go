@@ -44,7 +44,7 @@ func (s *membersService) ListMembers(
 	response := &membersv1.ListMembersResponse{}
 	for _, member := range members {
 		response.Members = append(response.Members, &membersv1.MemberView{
-			Member: MemberMessage(member), Silence: durationpb.New(member.Silence),
+			Member: MemberMessage(member), Silence: durationpb.New(member.Silence), FeatureLevel: uint32(member.Level),
 		})
 	}
 	return response, nil
@@ -74,7 +74,7 @@ func parseMember(view *membersv1.MemberView) cluster.Member {
 	return cluster.Member{
 		ID: catalog.NodeID(m.GetId()), Name: m.GetName(), Role: cluster.Role(m.GetRole()), Leader: m.GetLeader(),
 		State: cluster.State(m.GetState()), Applied: catalog.LogIndex(m.GetAppliedIndex()),
-		Silence: view.GetSilence().AsDuration(),
+		Silence: view.GetSilence().AsDuration(), Level: catalog.FeatureLevel(view.GetFeatureLevel()),
 		Addresses: cluster.Addresses{
 			Raft: m.GetRaftAddress(), GRPC: m.GetGrpcAddress(), Registry: m.GetRegistryAddress(),
 		},

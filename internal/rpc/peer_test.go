@@ -75,7 +75,7 @@ func (n *node) OperateLocal(_ context.Context, operation cluster.Operation) (cat
 
 func (n *node) members() []cluster.Member {
 	return []cluster.Member{
-		{ID: "a", Name: "n1", Role: cluster.RoleVoter, Leader: true, State: cluster.StateAlive, Applied: 9},
+		{ID: "a", Name: "n1", Role: cluster.RoleVoter, Leader: true, State: cluster.StateAlive, Applied: 9, Level: 2},
 		{ID: "b", Role: cluster.RoleNonvoter, State: cluster.StateDead, Silence: time.Minute,
 			Addresses: cluster.Addresses{Raft: "r:1", GRPC: "g:1", Registry: "h:1"}},
 	}

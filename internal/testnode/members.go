@@ -28,7 +28,9 @@ func (m members) ListMembers(
 	response := &membersv1.ListMembersResponse{}
 	for _, member := range m.node.status.GetMembers() {
 		view := &membersv1.MemberView{Member: member}
-		if member.GetState() != "alive" {
+		if member.GetState() == "alive" {
+			view.FeatureLevel = 2
+		} else {
 			view.Silence = durationpb.New(10 * time.Minute)
 		}
 		response.Members = append(response.Members, view)

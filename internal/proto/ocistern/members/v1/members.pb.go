@@ -111,7 +111,9 @@ type MemberView struct {
 	// With the applied index of each member that answered.
 	Member *v1.Member `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
 	// For how long it has answered no heartbeat of the leader; zero for the leader itself.
-	Silence       *durationpb.Duration `protobuf:"bytes,2,opt,name=silence,proto3" json:"silence,omitempty"`
+	Silence *durationpb.Duration `protobuf:"bytes,2,opt,name=silence,proto3" json:"silence,omitempty"`
+	// Highest feature level that it lets the cluster rise to; zero for one that did not answer.
+	FeatureLevel  uint32 `protobuf:"varint,3,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -158,6 +160,13 @@ func (x *MemberView) GetSilence() *durationpb.Duration {
 		return x.Silence
 	}
 	return nil
+}
+
+func (x *MemberView) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
 }
 
 type OperateRequest struct {
@@ -275,11 +284,12 @@ const file_ocistern_members_v1_members_proto_rawDesc = "" +
 	"!ocistern/members/v1/members.proto\x12\x13ocistern.members.v1\x1a\x1egoogle/protobuf/duration.proto\x1a#ocistern/registry/v1/registry.proto\"\x14\n" +
 	"\x12ListMembersRequest\"P\n" +
 	"\x13ListMembersResponse\x129\n" +
-	"\amembers\x18\x01 \x03(\v2\x1f.ocistern.members.v1.MemberViewR\amembers\"w\n" +
+	"\amembers\x18\x01 \x03(\v2\x1f.ocistern.members.v1.MemberViewR\amembers\"\x9c\x01\n" +
 	"\n" +
 	"MemberView\x124\n" +
 	"\x06member\x18\x01 \x01(\v2\x1c.ocistern.registry.v1.MemberR\x06member\x123\n" +
-	"\asilence\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\asilence\"H\n" +
+	"\asilence\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\asilence\x12#\n" +
+	"\rfeature_level\x18\x03 \x01(\rR\ffeatureLevel\"H\n" +
 	"\x0eOperateRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x0e\n" +
