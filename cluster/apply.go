@@ -189,30 +189,49 @@ func (c *Cluster) ApplyLocal(ctx context.Context, request fsm.Request) (catalog.
 		return 0, errdef.New(errdef.NotLeader, "node %s is not ready to lead", c.Self())
 	case named && !raised: // its submitter has applied more than this node
 		return 0, errdef.New(errdef.NotLeader, "node %s has not caught up with its cluster's feature level", c.Self())
-	case raised:
-		return c.propose(ctx, fsm.Pack([]fsm.Request{request}))
-	default:
-		return c.propose(ctx, request.Command)
 	}
+	if err := c.mayPropose(ctx); err != nil {
+		return 0, err
+	}
+	if raised {
+		return c.enqueue(ctx, request)
+	}
+	return c.propose(ctx, request.Command)
+}
+
+// mayPropose tells that a leader may be given an entry by a caller who still waits.
+func (c *Cluster) mayPropose(ctx context.Context) error {
+	if c.raft.State() != raft.Leader {
+		return errdef.New(errdef.NotLeader, "node %s does not lead", c.Self())
+	}
+	if err := ctx.Err(); err != nil {
+		return errdef.Wrap(errdef.ReasonOf(err), err, "not submitted")
+	}
+	return nil
 }
 
 // propose hands an entry of one command, which can be decoded, to Raft on this node.
 func (c *Cluster) propose(ctx context.Context, entry []byte) (catalog.LogIndex, error) {
-	if c.raft.State() != raft.Leader {
-		return 0, errdef.New(errdef.NotLeader, "node %s does not lead", c.Self())
+	if err := c.mayPropose(ctx); err != nil {
+		return 0, err
 	}
-	if err := ctx.Err(); err != nil {
-		return 0, errdef.Wrap(errdef.ReasonOf(err), err, "not submitted")
+	results, err := c.outcome(ctx, c.raft.Apply(entry, c.config.Timings.Patience))
+	if err != nil {
+		return 0, err
 	}
-	future := c.raft.Apply(entry, c.config.Timings.Patience)
+	return results[0].Index, results[0].Err
+}
+
+// outcome waits until an entry is applied here, and returns what its commands came to.
+func (c *Cluster) outcome(ctx context.Context, future raft.ApplyFuture) ([]catalog.Result, error) {
 	if err := c.settle(ctx, future); err != nil {
-		return 0, applyError(err)
+		return nil, applyError(err)
 	}
 	results, ok := future.Response().([]catalog.Result)
 	if !ok { // applied by the others, not here: this node's state machine has stopped
-		return 0, errdef.New(errdef.OutcomeUnknown, "node %s cannot apply entries any more", c.Self())
+		return nil, errdef.New(errdef.OutcomeUnknown, "node %s cannot apply entries any more", c.Self())
 	}
-	return results[0].Index, results[0].Err
+	return results, nil
 }
 
 // applyError sorts what Raft says about an entry. Whatever does not prove that the entry was never appended leaves the

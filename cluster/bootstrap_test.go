@@ -311,7 +311,7 @@ func bootstrapOnDisk(t *testing.T, p Promise, s *storage) {
 	must(t, raft.BootstrapCluster(conf, s.logs, s.stable, s.snapshots, transport, configuration))
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -45,6 +45,7 @@ type office struct {
 	reads     *reading
 	orders    chan order // of operators, for steer
 	transfers transfers
+	writes    *queue                 // of ApplyLocal
 	raising   sync.Mutex             // held while the feature level rises, or must not
 	heldBack  atomic.Pointer[string] // what keeps the level down, or a node out; for people
 }
@@ -95,7 +96,7 @@ func Open(cfg Config, machine Machine, cat *catalog.Catalog, peers Peers, logger
 	}
 	c := &Cluster{
 		config: cfg, catalog: cat, machine: machine, peers: peers, logger: logger, leadership: newSignal(),
-		office: office{reads: newReading(), orders: make(chan order)},
+		office: office{reads: newReading(), writes: newQueue(), orders: make(chan order)},
 	}
 	c.lifetime, c.closing.end = context.WithCancel(context.Background())
 	c.await("starting")
@@ -103,6 +104,7 @@ func Open(cfg Config, machine Machine, cat *catalog.Catalog, peers Peers, logger
 		return nil, errors.Join(err, c.abandon())
 	}
 	c.workers.Go(c.steer)
+	c.workers.Go(c.pack)
 	c.workers.Go(func() { c.reads.proofs.serve(c.lifetime, c.prove) })
 	c.workers.Go(func() { c.reads.asks.serve(c.lifetime, c.askLeader) })
 	c.workers.Go(c.gossip.rejoin)

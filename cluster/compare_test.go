@@ -15,7 +15,7 @@ import (
 // flipper is a state machine that applies one command of the log as another one, as after a flipped bit.
 type flipper struct {
 	Machine
-	t    *testing.T
+	t    testing.TB
 	next atomic.Bool
 }
 

@@ -26,7 +26,7 @@ const patience = time.Minute
 // fleet is a set of nodes in this process: real TCP for Raft, real UDP and TCP for gossip, and Peers that call each
 // other by address.
 type fleet struct {
-	t *testing.T
+	t testing.TB
 
 	mutex sync.Mutex // guards nodes
 	nodes map[string]*node
@@ -51,7 +51,7 @@ type node struct {
 	wrap func(Machine) Machine
 }
 
-func newFleet(t *testing.T) *fleet {
+func newFleet(t testing.TB) *fleet {
 	return &fleet{t: t, nodes: map[string]*node{}}
 }
 
@@ -95,7 +95,7 @@ func (f *fleet) add(expect int, gossip string, join ...string) *node {
 
 // freeAddress returns a loopback address whose port is free for TCP and UDP. It stays below the range from which the
 // kernel takes the ports of outgoing connections, so that nobody takes it before it is bound.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
 		address := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(18000))

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 // scene is what one script plays in: one registry, one cluster, and the policy for its signed images.
 type scene struct {
 	script, binary, dir string
+	// old is the build of feature level 1, once a script has asked for it; initial is what a cluster starts with.
+	old, initial string
 	// held becomes true with the last command of the script.
 	held bool
 
@@ -26,10 +29,14 @@ type scene struct {
 	registry *upstream.Registry
 	cluster  *nodes.Cluster
 	policy   *signed.Verifier
+	load     *load // nil while none runs
 }
 
 func (s *scene) close() error {
 	var failures []error
+	if s.load != nil {
+		failures = append(failures, s.load.end())
+	}
 	if s.cluster != nil {
 		failures = append(failures, s.cluster.Close())
 	}
@@ -69,7 +76,7 @@ func (s *scene) clusterCommand(ts *testscript.TestScript, args []string) error {
 		if err != nil {
 			return err
 		}
-		options := nodes.Options{Binary: s.binary, Dir: s.dir, Count: count}
+		options := nodes.Options{Binary: cmp.Or(s.initial, s.binary), Dir: s.dir, Count: count}
 		if s.registry != nil {
 			options.Upstreams = []nodes.Upstream{{Name: s.name, URL: s.registry.URL()}}
 		}

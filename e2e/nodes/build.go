@@ -23,6 +23,12 @@ func BuildStatic(ctx context.Context, root, dir string) (string, error) {
 	return build(ctx, root, dir, "CGO_ENABLED=0", "-trimpath") // the flags of `make build`, which shares its cache
 }
 
+// BuildFirstLevel builds a binary of feature level 1: what ran before there were levels, as far as the log and the
+// snapshots are concerned.
+func BuildFirstLevel(ctx context.Context, root, dir string) (string, error) {
+	return build(ctx, root, dir, "CGO_ENABLED=0", "-trimpath", "-tags", "ocistern_level1")
+}
+
 func build(ctx context.Context, root, dir, environment string, flags ...string) (string, error) {
 	binary := filepath.Join(dir, "ocistern")
 	args := append([]string{"build", "-o", binary}, flags...)

@@ -61,7 +61,7 @@ func Prepare(options Options) (*Cluster, error) {
 		}
 	}
 	for _, node := range c.nodes { // now that all gossip addresses are known
-		if err := c.configure(node); err != nil {
+		if err := c.Configure(node); err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
 	}
@@ -80,7 +80,7 @@ func (c *Cluster) Add() (*Node, error) {
 	}
 	name := fmt.Sprintf("n%d", len(c.nodes)+1)
 	node := &Node{
-		Name: name, dir: filepath.Join(c.options.Dir, name), binary: c.options.Binary,
+		Name: name, Binary: c.options.Binary, dir: filepath.Join(c.options.Dir, name),
 		addresses: addresses{
 			Registry: given[0], GRPC: given[1], Admin: given[2], Peer: given[3], Raft: given[4], Gossip: given[5],
 		},
@@ -89,16 +89,21 @@ func (c *Cluster) Add() (*Node, error) {
 		return nil, fmt.Errorf("directory of %s: %w", name, err)
 	}
 	c.nodes = append(c.nodes, node)
-	return node, c.configure(node)
+	return node, c.Configure(node)
 }
 
-func (c *Cluster) configure(node *Node) error {
+// Configure writes the configuration of a node anew; the node reads it when it starts.
+func (c *Cluster) Configure(node *Node) error {
 	var text strings.Builder
 	a := node.addresses
 	fmt.Fprintf(&text, "name: %s\ndata-dir: %s\nadvertise-host: 127.0.0.1\n", node.Name, node.DataDir())
 	fmt.Fprintf(&text, "listen:\n  registry: %s\n  grpc: %s\n  admin: %s\n  peer: %s\n  raft: %s\n  gossip: %s\n",
 		a.Registry, a.GRPC, a.Admin, a.Peer, a.Raft, a.Gossip)
-	fmt.Fprintf(&text, "cluster:\n  expect: %d\n  join:\n", c.options.Count)
+	fmt.Fprintf(&text, "cluster:\n  expect: %d\n", c.options.Count)
+	if node.FeatureLevel != 0 {
+		fmt.Fprintf(&text, "  feature-level: %d\n", node.FeatureLevel)
+	}
+	text.WriteString("  join:\n")
 	for _, other := range c.nodes {
 		fmt.Fprintf(&text, "    - %s\n", other.addresses.Gossip)
 	}

@@ -22,9 +22,12 @@ type addresses struct{ Registry, GRPC, Admin, Peer, Raft, Gossip string }
 type Node struct {
 	// Name of the node: n1, n2, ...
 	Name string
+	// Binary is what Start runs.
+	Binary string
+	// FeatureLevel is cluster.feature-level, as of the next Cluster.Configure; 0 for none.
+	FeatureLevel int
 
 	dir       string
-	binary    string
 	addresses addresses
 	process   *os.Process   // nil when not running
 	exited    chan struct{} // closed when the process has ended
@@ -62,7 +65,7 @@ func (n *Node) Start() error {
 		return fmt.Errorf("log of %s: %w", n.Name, err)
 	}
 	defer log.Close()
-	command := exec.Command(n.binary, "serve", "--config", n.ConfigPath())
+	command := exec.Command(n.Binary, "serve", "--config", n.ConfigPath())
 	command.Stdout, command.Stderr = log, log
 	// A node built with the race detector dies of the first race, so that no test can overlook it.
 	command.Env = append(withoutSettings(os.Environ()), "GORACE=halt_on_error=1")
