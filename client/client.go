@@ -45,7 +45,11 @@ func New(endpoints []string, opts ...Option) (*Client, error) {
 		}
 		nodes = append(nodes, node)
 	}
-	return &Client{options: chosen, pool: newPool(nodes)}, nil
+	c := &Client{options: chosen, pool: newPool(nodes)}
+	for _, node := range nodes {
+		node.known = c.gatherAt(node)
+	}
+	return c, nil
 }
 
 // Repository returns a repository by name: `<registry host>/<path>` for a mirrored one, such as ghcr.io/org/app. It

@@ -26,6 +26,7 @@ type endpoint struct {
 	conn      *grpc.ClientConn
 	api       registryv1.RegistryServiceClient
 	snapshots snapshotv1.SnapshotServiceClient
+	known     *gatherer
 }
 
 func dial(address string, chosen options) (*endpoint, error) {

@@ -18,12 +18,16 @@ const (
 
 // call runs do on one endpoint after another until one answers, within the client's timeout. do must be repeatable.
 func (c *Client) call(ctx context.Context, do func(context.Context, registryv1.RegistryServiceClient) error) error {
+	return c.callNode(ctx, func(ctx context.Context, node *endpoint) error { return do(ctx, node.api) })
+}
+
+func (c *Client) callNode(ctx context.Context, do func(context.Context, *endpoint) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.options.timeout)
 	defer cancel()
 	return c.failover(ctx, func(i int, patience time.Duration) error {
 		attempt, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		return do(attempt, c.pool.endpoints[i].api)
+		return do(attempt, c.pool.endpoints[i])
 	})
 }
 

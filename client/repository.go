@@ -37,17 +37,17 @@ func (r *Repository) ResolveDetailed(ctx context.Context, ref string) (Resolutio
 		return Resolution{}, err
 	}
 	var resolution Resolution
-	err = r.client.call(ctx, func(ctx context.Context, api registryv1.RegistryServiceClient) error {
-		target := r.target(tagOrDigestOf(parsed))
-		answer, err := api.Resolve(ctx, &registryv1.ResolveRequest{Target: target})
+	err = r.client.callNode(ctx, func(ctx context.Context, node *endpoint) error {
+		told, err := r.resolve(ctx, node, tagOrDigestOf(parsed))
 		if err != nil {
 			return err
 		}
+		answer := told.answer
 		resolution = Resolution{descriptorOf(answer.GetDescriptor_()), provenanceOf(answer.GetProvenance())}
 		if err := checkDescriptor(resolution.Descriptor, parsed.Digest); err != nil {
 			return err
 		}
-		return r.client.session.accept(target.GetMinIndex(), answer.GetProvenance())
+		return r.client.session.accept(told.asked, answer.GetProvenance())
 	})
 	return resolution, err
 }
@@ -132,10 +132,9 @@ func errReadOnly(verb string) error {
 
 // target names tagOrDigest in this repository, as of the session's index.
 func (r *Repository) target(tagOrDigest string) *registryv1.Target {
-	return &registryv1.Target{
-		Tenant: string(r.client.options.tenant), Repository: string(r.name), Reference: tagOrDigest,
-		MinIndex: r.client.session.seen(), Level: r.client.options.level, MaxAge: r.client.options.maxAge,
-	}
+	target := r.client.level()
+	target.Repository, target.Reference = string(r.name), tagOrDigest
+	return target
 }
 
 // parse reads a tag, a digest, `tag@digest` (the digest wins, as in oras-go), or a full reference into this repository.

@@ -51,14 +51,14 @@ func (n *Node) servePeers() error {
 
 // serveCallers starts the two protocols over the one set of use cases.
 func (n *Node) serveCallers() error {
-	cache := registry.Observed(registry.New(registry.Config{
+	answers := registry.New(registry.Config{
 		Catalog: n.catalog, Store: n.store, Fill: n.router, Consensus: n.cluster.Load(), Node: n.config.Name,
 		Ready: n.caughtUp, Clock: time.Now, ManifestBytes: n.config.Limits.ManifestBytes,
-	}), n.metrics.observe)
-
+	})
+	cache := registry.Observed(answers, n.metrics.observe)
 	calls := rpc.NewRegistryServer(rpc.RegistryConfig{
-		Registry: cache, Status: n, Members: n.cluster.Load(), Snapshots: n, Ready: n.ready,
-		Logger: n.options.Logger.With("part", "client API"),
+		Registry: cache, Known: registry.ObservedKnown(answers, n.metrics.observe),
+		Status: n, Members: n.cluster.Load(), Snapshots: n, Ready: n.ready, Logger: n.options.Logger.With("part", "client API"),
 	})
 	web := n.httpServer(distribution.New(cache, n.options.Logger.With("part", "distribution API"), n.metrics.observeHTTP))
 	n.serve("client API", n.listeners.grpc, calls.Serve)

@@ -35,7 +35,34 @@ type observed struct {
 	observe Observer
 }
 
-func (o *observed) finish(api string, target Target, start time.Time, provenance *Provenance, err error) {
+// ObservedKnown is Observed for Known: each answer is reported as a call of resolve.
+func ObservedKnown(next Known, observe Observer) Known {
+	return &observedKnown{next: next, observe: observe}
+}
+
+type observedKnown struct {
+	next    Known
+	observe Observer
+}
+
+func (o *observedKnown) ResolveKnown(
+	ctx context.Context, principal Principal, target Target, names []reference.Reference,
+) ([]Resolved, error) {
+	start := time.Now()
+	answers, err := o.next.ResolveKnown(ctx, principal, target, names)
+	for i, name := range names {
+		target.Reference = name
+		switch {
+		case err != nil:
+			o.observe.finish("resolve", target, start, nil, err)
+		case answers[i].Descriptor.Digest != "": // the others are asked for with Resolve
+			o.observe.finish("resolve", target, start, &answers[i].Provenance, nil)
+		}
+	}
+	return answers, err
+}
+
+func (o Observer) finish(api string, target Target, start time.Time, provenance *Provenance, err error) {
 	seen := Observation{
 		API: api, Repository: target.Reference.Repository, Source: "catalog", Result: "ok", Took: time.Since(start),
 	}
@@ -47,20 +74,20 @@ func (o *observed) finish(api string, target Target, start time.Time, provenance
 	case provenance.Filled:
 		seen.Source = "fill"
 	}
-	o.observe(seen)
+	o(seen)
 }
 
 func (o *observed) Resolve(ctx context.Context, principal Principal, target Target) (Resolved, error) {
 	start := time.Now()
 	answer, err := o.next.Resolve(ctx, principal, target)
-	o.finish("resolve", target, start, &answer.Provenance, err)
+	o.observe.finish("resolve", target, start, &answer.Provenance, err)
 	return answer, err
 }
 
 func (o *observed) FetchManifest(ctx context.Context, principal Principal, target Target) (Manifest, error) {
 	start := time.Now()
 	answer, err := o.next.FetchManifest(ctx, principal, target)
-	o.finish("manifest", target, start, &answer.Provenance, err)
+	o.observe.finish("manifest", target, start, &answer.Provenance, err)
 	return answer, err
 }
 
@@ -71,7 +98,7 @@ func (o *observed) FetchBlob(ctx context.Context, principal Principal, target Ta
 	if err == nil {
 		provenance = answer.Provenance
 	}
-	o.finish("blob", target, start, &provenance, err)
+	o.observe.finish("blob", target, start, &provenance, err)
 	return answer, err
 }
 
@@ -80,7 +107,7 @@ func (o *observed) Referrers(
 ) (Referrers, error) {
 	start := time.Now()
 	answer, err := o.next.Referrers(ctx, principal, target, artifactType)
-	o.finish("referrers", target, start, &answer.Provenance, err)
+	o.observe.finish("referrers", target, start, &answer.Provenance, err)
 	return answer, err
 }
 
@@ -89,6 +116,6 @@ func (o *observed) Tags(
 ) (TagPage, error) {
 	start := time.Now()
 	answer, err := o.next.Tags(ctx, principal, target, last, limit)
-	o.finish("tags", target, start, &answer.Provenance, err)
+	o.observe.finish("tags", target, start, &answer.Provenance, err)
 	return answer, err
 }

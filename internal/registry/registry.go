@@ -29,6 +29,13 @@ type Registry interface {
 	Tags(ctx context.Context, principal Principal, target Target, last reference.Tag, limit int) (TagPage, error)
 }
 
+// Known answers at once what the catalog knows. Safe for concurrent use.
+type Known interface {
+	// ResolveKnown is Resolve for many names of one tenant, all from one snapshot, at the level of target. An answer without
+	// a digest tells nothing: Resolve may have to ask an upstream, or to refuse. An error is about all.
+	ResolveKnown(ctx context.Context, principal Principal, target Target, names []reference.Reference) ([]Resolved, error)
+}
+
 // Principal is who asks. Every use case takes it, so that authorization has one place.
 type Principal struct {
 	Name   string

@@ -8,6 +8,7 @@ import (
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/fill"
+	"github.com/ocistern/ocistern/internal/reference"
 )
 
 // Resolve implements Registry. A digest may name a manifest or a blob.
@@ -41,11 +42,8 @@ func (v *view) lookTag() fact[ocispec.Descriptor] {
 // resolveDigest answers from the catalog. What it does not know is fetched: an upstream's word about a digest is not
 // taken without its bytes.
 func (c *Cache) resolveDigest(ctx context.Context, v *view) (ocispec.Descriptor, Provenance, error) {
-	if known, ok := v.snapshot.Manifest(v.tenant, v.Repository, v.Digest); ok {
-		return known.Descriptor, c.immutable(v, known.Source), nil
-	}
-	if linked, ok := v.snapshot.Link(v.tenant, v.Repository, v.Digest); ok {
-		return linked, c.immutable(v, c.sourceOf(v.Repository)), nil
+	if desc, source, known := c.lookDigest(v); known {
+		return desc, c.immutable(v, source), nil
 	}
 	manifest, err := c.manifest(ctx, v)
 	if err == nil || errdef.ReasonOf(err) != errdef.NotFound {
@@ -56,6 +54,40 @@ func (c *Cache) resolveDigest(ctx context.Context, v *view) (ocispec.Descriptor,
 		return ocispec.Descriptor{}, Provenance{}, err
 	}
 	return blob.Descriptor, blob.Provenance, blob.Content.Close()
+}
+
+// lookDigest looks for what a digest names in the catalog.
+func (c *Cache) lookDigest(v *view) (desc ocispec.Descriptor, source catalog.Source, known bool) {
+	if manifest, ok := v.snapshot.Manifest(v.tenant, v.Repository, v.Digest); ok {
+		return manifest.Descriptor, manifest.Source, true
+	}
+	linked, ok := v.snapshot.Link(v.tenant, v.Repository, v.Digest)
+	return linked, c.sourceOf(v.Repository), ok
+}
+
+// ResolveKnown implements Known.
+func (c *Cache) ResolveKnown(
+	ctx context.Context, principal Principal, target Target, names []reference.Reference,
+) ([]Resolved, error) {
+	v, err := c.begin(ctx, principal, target)
+	if err != nil {
+		return nil, err
+	}
+	answers, now := make([]Resolved, len(names)), c.Clock()
+	for i, name := range names {
+		v.Reference = name
+		if name.Digest != "" {
+			if desc, source, known := c.lookDigest(&v); known {
+				answers[i] = Resolved{Descriptor: desc, Provenance: c.immutable(&v, source)}
+			}
+		} else if tag := v.lookTag(); tag.known && tag.fresh(now) {
+			answers[i].Descriptor, answers[i].Provenance, err = answer(c, &v, &tag)
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return answers, nil
 }
 
 // Referrers implements Registry.

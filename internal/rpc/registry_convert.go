@@ -39,6 +39,17 @@ func parseDigestTarget(message *registryv1.Target) (registry.Principal, registry
 
 // parseRepositoryTarget reads a target that names a repository; its reference is not looked at.
 func parseRepositoryTarget(message *registryv1.Target) (registry.Principal, registry.Target, error) {
+	principal, target, err := parseLevel(message)
+	if err != nil {
+		return principal, target, err
+	}
+	repository, err := reference.ParseRepository(message.GetRepository())
+	target.Reference.Repository = repository
+	return principal, target, err
+}
+
+// parseLevel reads of a target who asks and how current the answer must be.
+func parseLevel(message *registryv1.Target) (registry.Principal, registry.Target, error) {
 	principal := registry.Principal{Name: anonymous, Tenant: reference.DefaultTenant}
 	target := registry.Target{MinIndex: catalog.LogIndex(message.GetMinIndex()), MaxAge: message.GetMaxAge().AsDuration()}
 	switch level := message.GetLevel(); level {
@@ -58,9 +69,28 @@ func parseRepositoryTarget(message *registryv1.Target) (registry.Principal, regi
 		}
 		principal.Tenant = tenant
 	}
-	repository, err := reference.ParseRepository(message.GetRepository())
-	target.Reference.Repository = repository
-	return principal, target, err
+	return principal, target, nil
+}
+
+// parseKnown reads names of which each is for itself: one that is not valid becomes empty, which nothing is known by.
+func parseKnown(messages []*registryv1.ResolveKnownRequest_Name) []reference.Reference {
+	names := make([]reference.Reference, len(messages))
+	for i, message := range messages {
+		repository, err := reference.ParseRepository(message.GetRepository())
+		if err != nil {
+			continue
+		}
+		if name, err := reference.ParseTagOrDigest(repository, message.GetReference()); err == nil {
+			names[i] = name
+		}
+	}
+	return names
+}
+
+func resolvedMessage(answer registry.Resolved) *registryv1.ResolveResponse {
+	return &registryv1.ResolveResponse{
+		Descriptor_: descriptorMessage(answer.Descriptor), Provenance: provenanceMessage(answer.Provenance),
+	}
 }
 
 func parseLimit(limit int32) (int, error) {

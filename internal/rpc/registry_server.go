@@ -26,6 +26,7 @@ type StatusReporter interface {
 // RegistryConfig is what the registry service answers from. All fields are required.
 type RegistryConfig struct {
 	Registry registry.Registry
+	Known    registry.Known
 	Status   StatusReporter
 	Members  Members
 	// Snapshots finds the leader for what only the leader can do.
@@ -39,7 +40,9 @@ type RegistryConfig struct {
 // The caller serves and stops it.
 func NewRegistryServer(config RegistryConfig) *grpc.Server {
 	server := newServer(config.Logger, grpc.MaxRecvMsgSize(maxRequestBytes))
-	registryv1.RegisterRegistryServiceServer(server, &registryService{registry: config.Registry, status: config.Status})
+	registryv1.RegisterRegistryServiceServer(server, &registryService{
+		registry: config.Registry, known: config.Known, status: config.Status,
+	})
 	membersv1.RegisterMembersServiceServer(server, &membersService{members: config.Members})
 	snapshotv1.RegisterSnapshotServiceServer(server, &snapshotService{snapshots: config.Snapshots})
 	healthv1.RegisterHealthServer(server, &health{ready: config.Ready, interval: time.Second})
@@ -50,6 +53,7 @@ func NewRegistryServer(config RegistryConfig) *grpc.Server {
 type registryService struct {
 	registryv1.UnimplementedRegistryServiceServer
 	registry registry.Registry
+	known    registry.Known
 	status   StatusReporter
 }
 
@@ -65,9 +69,37 @@ func (s *registryService) Resolve(
 	if err != nil {
 		return nil, err
 	}
-	return &registryv1.ResolveResponse{
-		Descriptor_: descriptorMessage(answer.Descriptor), Provenance: provenanceMessage(answer.Provenance),
-	}, nil
+	return resolvedMessage(answer), nil
+}
+
+// ResolveKnown implements the registry service.
+func (s *registryService) ResolveKnown(
+	ctx context.Context, request *registryv1.ResolveKnownRequest,
+) (*registryv1.ResolveKnownResponse, error) {
+	principal, target, err := parseLevel(request.GetTarget())
+	if err != nil {
+		return nil, err
+	}
+	answers, err := s.known.ResolveKnown(ctx, principal, target, parseKnown(request.GetNames()))
+	if err != nil {
+		return nil, err
+	}
+	response := &registryv1.ResolveKnownResponse{Answers: make([]*registryv1.ResolveResponse, len(answers))}
+	room := MaxMessageBytes / 2
+	for i := range answers {
+		response.Answers[i] = &registryv1.ResolveResponse{}
+	}
+	for i, answer := range answers {
+		if answer.Descriptor.Digest == "" {
+			continue
+		}
+		message := resolvedMessage(answer)
+		if room -= proto.Size(message); room < 0 {
+			break
+		}
+		response.Answers[i] = message
+	}
+	return response, nil
 }
 
 // FetchManifest implements the registry service.

@@ -27,6 +27,34 @@ func (n *Node) Resolve(ctx context.Context, request *registryv1.ResolveRequest) 
 	return &registryv1.ResolveResponse{Descriptor_: wire(descriptor), Provenance: n.provenance()}, nil
 }
 
+// ResolveKnown implements the client API. Each name counts as a call of Resolve; several at a time are told nothing of what
+// fails.
+func (n *Node) ResolveKnown(
+	ctx context.Context, request *registryv1.ResolveKnownRequest,
+) (*registryv1.ResolveKnownResponse, error) {
+	n.mu.Lock()
+	n.rounds++
+	older := n.older
+	n.mu.Unlock()
+	if older {
+		return n.UnimplementedRegistryServiceServer.ResolveKnown(ctx, request)
+	}
+	response := &registryv1.ResolveKnownResponse{}
+	for _, name := range request.GetNames() {
+		target := proto.CloneOf(request.GetTarget())
+		target.Repository, target.Reference = name.GetRepository(), name.GetReference()
+		answer, err := n.Resolve(ctx, &registryv1.ResolveRequest{Target: target})
+		if err != nil {
+			if len(request.GetNames()) == 1 {
+				return nil, err
+			}
+			answer = &registryv1.ResolveResponse{}
+		}
+		response.Answers = append(response.Answers, answer)
+	}
+	return response, nil
+}
+
 // FetchManifest implements the client API.
 func (n *Node) FetchManifest(
 	ctx context.Context, request *registryv1.FetchManifestRequest,

@@ -48,6 +48,8 @@ type Node struct {
 	lag       uint64
 	status    *registryv1.GetStatusResponse
 	calls     []Call
+	rounds    int  // calls of ResolveKnown
+	older     bool // does not know ResolveKnown
 }
 
 // ChunkBytes is the size of the chunks of a blob.
@@ -151,6 +153,20 @@ func (n *Node) Calls() []Call {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return append([]Call(nil), n.calls...)
+}
+
+// Rounds returns how often ResolveKnown was called; Calls has each name of it.
+func (n *Node) Rounds() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.rounds
+}
+
+// Older makes n a node of a version that does not know ResolveKnown.
+func (n *Node) Older() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.older = true
 }
 
 // enter records a call and runs the intercept.

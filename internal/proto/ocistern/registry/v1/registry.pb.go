@@ -485,6 +485,104 @@ func (x *ResolveResponse) GetProvenance() *Provenance {
 	return nil
 }
 
+type ResolveKnownRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tenant and level of all; its repository and reference are not looked at.
+	Target        *Target                     `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Names         []*ResolveKnownRequest_Name `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolveKnownRequest) Reset() {
+	*x = ResolveKnownRequest{}
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveKnownRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveKnownRequest) ProtoMessage() {}
+
+func (x *ResolveKnownRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveKnownRequest.ProtoReflect.Descriptor instead.
+func (*ResolveKnownRequest) Descriptor() ([]byte, []int) {
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ResolveKnownRequest) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *ResolveKnownRequest) GetNames() []*ResolveKnownRequest_Name {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type ResolveKnownResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each name, in their order. One without a descriptor tells nothing: ask with Resolve.
+	Answers       []*ResolveResponse `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolveKnownResponse) Reset() {
+	*x = ResolveKnownResponse{}
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveKnownResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveKnownResponse) ProtoMessage() {}
+
+func (x *ResolveKnownResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveKnownResponse.ProtoReflect.Descriptor instead.
+func (*ResolveKnownResponse) Descriptor() ([]byte, []int) {
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ResolveKnownResponse) GetAnswers() []*ResolveResponse {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
 type FetchManifestRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Target        *Target                `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
@@ -494,7 +592,7 @@ type FetchManifestRequest struct {
 
 func (x *FetchManifestRequest) Reset() {
 	*x = FetchManifestRequest{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[5]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -506,7 +604,7 @@ func (x *FetchManifestRequest) String() string {
 func (*FetchManifestRequest) ProtoMessage() {}
 
 func (x *FetchManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[5]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -519,7 +617,7 @@ func (x *FetchManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchManifestRequest.ProtoReflect.Descriptor instead.
 func (*FetchManifestRequest) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{5}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FetchManifestRequest) GetTarget() *Target {
@@ -540,7 +638,7 @@ type FetchManifestResponse struct {
 
 func (x *FetchManifestResponse) Reset() {
 	*x = FetchManifestResponse{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[6]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -552,7 +650,7 @@ func (x *FetchManifestResponse) String() string {
 func (*FetchManifestResponse) ProtoMessage() {}
 
 func (x *FetchManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[6]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -565,7 +663,7 @@ func (x *FetchManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchManifestResponse.ProtoReflect.Descriptor instead.
 func (*FetchManifestResponse) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{6}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FetchManifestResponse) GetDescriptor_() *Descriptor {
@@ -600,7 +698,7 @@ type FetchBlobRequest struct {
 
 func (x *FetchBlobRequest) Reset() {
 	*x = FetchBlobRequest{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[7]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +710,7 @@ func (x *FetchBlobRequest) String() string {
 func (*FetchBlobRequest) ProtoMessage() {}
 
 func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[7]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +723,7 @@ func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobRequest.ProtoReflect.Descriptor instead.
 func (*FetchBlobRequest) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{7}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FetchBlobRequest) GetTarget() *Target {
@@ -655,7 +753,7 @@ type FetchBlobResponse struct {
 
 func (x *FetchBlobResponse) Reset() {
 	*x = FetchBlobResponse{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[8]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +765,7 @@ func (x *FetchBlobResponse) String() string {
 func (*FetchBlobResponse) ProtoMessage() {}
 
 func (x *FetchBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[8]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +778,7 @@ func (x *FetchBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobResponse.ProtoReflect.Descriptor instead.
 func (*FetchBlobResponse) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{8}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FetchBlobResponse) GetPart() isFetchBlobResponse_Part {
@@ -735,7 +833,7 @@ type ListReferrersRequest struct {
 
 func (x *ListReferrersRequest) Reset() {
 	*x = ListReferrersRequest{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[9]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -747,7 +845,7 @@ func (x *ListReferrersRequest) String() string {
 func (*ListReferrersRequest) ProtoMessage() {}
 
 func (x *ListReferrersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[9]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -760,7 +858,7 @@ func (x *ListReferrersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReferrersRequest.ProtoReflect.Descriptor instead.
 func (*ListReferrersRequest) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{9}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListReferrersRequest) GetTarget() *Target {
@@ -787,7 +885,7 @@ type ListReferrersResponse struct {
 
 func (x *ListReferrersResponse) Reset() {
 	*x = ListReferrersResponse{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[10]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +897,7 @@ func (x *ListReferrersResponse) String() string {
 func (*ListReferrersResponse) ProtoMessage() {}
 
 func (x *ListReferrersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[10]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +910,7 @@ func (x *ListReferrersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReferrersResponse.ProtoReflect.Descriptor instead.
 func (*ListReferrersResponse) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{10}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListReferrersResponse) GetReferrers() []*Descriptor {
@@ -842,7 +940,7 @@ type ListTagsRequest struct {
 
 func (x *ListTagsRequest) Reset() {
 	*x = ListTagsRequest{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[11]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +952,7 @@ func (x *ListTagsRequest) String() string {
 func (*ListTagsRequest) ProtoMessage() {}
 
 func (x *ListTagsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[11]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +965,7 @@ func (x *ListTagsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTagsRequest.ProtoReflect.Descriptor instead.
 func (*ListTagsRequest) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{11}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListTagsRequest) GetTarget() *Target {
@@ -903,7 +1001,7 @@ type ListTagsResponse struct {
 
 func (x *ListTagsResponse) Reset() {
 	*x = ListTagsResponse{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[12]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1013,7 @@ func (x *ListTagsResponse) String() string {
 func (*ListTagsResponse) ProtoMessage() {}
 
 func (x *ListTagsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[12]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1026,7 @@ func (x *ListTagsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTagsResponse.ProtoReflect.Descriptor instead.
 func (*ListTagsResponse) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{12}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListTagsResponse) GetTags() []string {
@@ -962,7 +1060,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[13]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1072,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[13]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1085,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{13}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetStatusRequest) GetCatalogDigest() bool {
@@ -1017,7 +1115,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[14]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1127,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[14]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1140,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{14}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetStatusResponse) GetVersion() string {
@@ -1141,7 +1239,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[15]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1251,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[15]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1264,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{15}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Member) GetId() string {
@@ -1253,7 +1351,7 @@ type Catalog struct {
 
 func (x *Catalog) Reset() {
 	*x = Catalog{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[16]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1363,7 @@ func (x *Catalog) String() string {
 func (*Catalog) ProtoMessage() {}
 
 func (x *Catalog) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[16]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1376,7 @@ func (x *Catalog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Catalog.ProtoReflect.Descriptor instead.
 func (*Catalog) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{16}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Catalog) GetIndex() uint64 {
@@ -1366,7 +1464,7 @@ type Comparison struct {
 
 func (x *Comparison) Reset() {
 	*x = Comparison{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[17]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1476,7 @@ func (x *Comparison) String() string {
 func (*Comparison) ProtoMessage() {}
 
 func (x *Comparison) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[17]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1489,7 @@ func (x *Comparison) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Comparison.ProtoReflect.Descriptor instead.
 func (*Comparison) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{17}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Comparison) GetIndex() uint64 {
@@ -1440,7 +1538,7 @@ type Content struct {
 
 func (x *Content) Reset() {
 	*x = Content{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[18]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1550,7 @@ func (x *Content) String() string {
 func (*Content) ProtoMessage() {}
 
 func (x *Content) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[18]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1563,7 @@ func (x *Content) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Content.ProtoReflect.Descriptor instead.
 func (*Content) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{18}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Content) GetBlobs() uint64 {
@@ -1500,7 +1598,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[19]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1610,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[19]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +1623,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{19}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Upstream) GetName() string {
@@ -1549,6 +1647,58 @@ func (x *Upstream) GetRequests() uint64 {
 	return 0
 }
 
+type ResolveKnownRequest_Name struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Repository    string                 `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	Reference     string                 `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolveKnownRequest_Name) Reset() {
+	*x = ResolveKnownRequest_Name{}
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveKnownRequest_Name) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveKnownRequest_Name) ProtoMessage() {}
+
+func (x *ResolveKnownRequest_Name) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveKnownRequest_Name.ProtoReflect.Descriptor instead.
+func (*ResolveKnownRequest_Name) Descriptor() ([]byte, []int) {
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{5, 0}
+}
+
+func (x *ResolveKnownRequest_Name) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ResolveKnownRequest_Name) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
 type FetchBlobResponse_Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Descriptor_   *Descriptor            `protobuf:"bytes,1,opt,name=descriptor,proto3" json:"descriptor,omitempty"`
@@ -1559,7 +1709,7 @@ type FetchBlobResponse_Header struct {
 
 func (x *FetchBlobResponse_Header) Reset() {
 	*x = FetchBlobResponse_Header{}
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[21]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1721,7 @@ func (x *FetchBlobResponse_Header) String() string {
 func (*FetchBlobResponse_Header) ProtoMessage() {}
 
 func (x *FetchBlobResponse_Header) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[21]
+	mi := &file_ocistern_registry_v1_registry_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1734,7 @@ func (x *FetchBlobResponse_Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobResponse_Header.ProtoReflect.Descriptor instead.
 func (*FetchBlobResponse_Header) Descriptor() ([]byte, []int) {
-	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{8, 0}
+	return file_ocistern_registry_v1_registry_proto_rawDescGZIP(), []int{10, 0}
 }
 
 func (x *FetchBlobResponse_Header) GetDescriptor_() *Descriptor {
@@ -1642,7 +1792,17 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"descriptor\x12@\n" +
 	"\n" +
 	"provenance\x18\x02 \x01(\v2 .ocistern.registry.v1.ProvenanceR\n" +
-	"provenance\"L\n" +
+	"provenance\"\xd7\x01\n" +
+	"\x13ResolveKnownRequest\x124\n" +
+	"\x06target\x18\x01 \x01(\v2\x1c.ocistern.registry.v1.TargetR\x06target\x12D\n" +
+	"\x05names\x18\x02 \x03(\v2..ocistern.registry.v1.ResolveKnownRequest.NameR\x05names\x1aD\n" +
+	"\x04Name\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\"W\n" +
+	"\x14ResolveKnownResponse\x12?\n" +
+	"\aanswers\x18\x01 \x03(\v2%.ocistern.registry.v1.ResolveResponseR\aanswers\"L\n" +
 	"\x14FetchManifestRequest\x124\n" +
 	"\x06target\x18\x01 \x01(\v2\x1c.ocistern.registry.v1.TargetR\x06target\"\xb5\x01\n" +
 	"\x15FetchManifestResponse\x12@\n" +
@@ -1747,9 +1907,10 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"\x06Source\x12\x16\n" +
 	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSOURCE_UPSTREAM\x10\x01\x12\x11\n" +
-	"\rSOURCE_PUSHED\x10\x022\xd6\x04\n" +
+	"\rSOURCE_PUSHED\x10\x022\xbd\x05\n" +
 	"\x0fRegistryService\x12V\n" +
-	"\aResolve\x12$.ocistern.registry.v1.ResolveRequest\x1a%.ocistern.registry.v1.ResolveResponse\x12h\n" +
+	"\aResolve\x12$.ocistern.registry.v1.ResolveRequest\x1a%.ocistern.registry.v1.ResolveResponse\x12e\n" +
+	"\fResolveKnown\x12).ocistern.registry.v1.ResolveKnownRequest\x1a*.ocistern.registry.v1.ResolveKnownResponse\x12h\n" +
 	"\rFetchManifest\x12*.ocistern.registry.v1.FetchManifestRequest\x1a+.ocistern.registry.v1.FetchManifestResponse\x12^\n" +
 	"\tFetchBlob\x12&.ocistern.registry.v1.FetchBlobRequest\x1a'.ocistern.registry.v1.FetchBlobResponse0\x01\x12h\n" +
 	"\rListReferrers\x12*.ocistern.registry.v1.ListReferrersRequest\x1a+.ocistern.registry.v1.ListReferrersResponse\x12Y\n" +
@@ -1769,7 +1930,7 @@ func file_ocistern_registry_v1_registry_proto_rawDescGZIP() []byte {
 }
 
 var file_ocistern_registry_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_ocistern_registry_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_ocistern_registry_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_ocistern_registry_v1_registry_proto_goTypes = []any{
 	(ReadLevel)(0),                   // 0: ocistern.registry.v1.ReadLevel
 	(Source)(0),                      // 1: ocistern.registry.v1.Source
@@ -1778,70 +1939,78 @@ var file_ocistern_registry_v1_registry_proto_goTypes = []any{
 	(*Provenance)(nil),               // 4: ocistern.registry.v1.Provenance
 	(*ResolveRequest)(nil),           // 5: ocistern.registry.v1.ResolveRequest
 	(*ResolveResponse)(nil),          // 6: ocistern.registry.v1.ResolveResponse
-	(*FetchManifestRequest)(nil),     // 7: ocistern.registry.v1.FetchManifestRequest
-	(*FetchManifestResponse)(nil),    // 8: ocistern.registry.v1.FetchManifestResponse
-	(*FetchBlobRequest)(nil),         // 9: ocistern.registry.v1.FetchBlobRequest
-	(*FetchBlobResponse)(nil),        // 10: ocistern.registry.v1.FetchBlobResponse
-	(*ListReferrersRequest)(nil),     // 11: ocistern.registry.v1.ListReferrersRequest
-	(*ListReferrersResponse)(nil),    // 12: ocistern.registry.v1.ListReferrersResponse
-	(*ListTagsRequest)(nil),          // 13: ocistern.registry.v1.ListTagsRequest
-	(*ListTagsResponse)(nil),         // 14: ocistern.registry.v1.ListTagsResponse
-	(*GetStatusRequest)(nil),         // 15: ocistern.registry.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),        // 16: ocistern.registry.v1.GetStatusResponse
-	(*Member)(nil),                   // 17: ocistern.registry.v1.Member
-	(*Catalog)(nil),                  // 18: ocistern.registry.v1.Catalog
-	(*Comparison)(nil),               // 19: ocistern.registry.v1.Comparison
-	(*Content)(nil),                  // 20: ocistern.registry.v1.Content
-	(*Upstream)(nil),                 // 21: ocistern.registry.v1.Upstream
-	nil,                              // 22: ocistern.registry.v1.Descriptor.AnnotationsEntry
-	(*FetchBlobResponse_Header)(nil), // 23: ocistern.registry.v1.FetchBlobResponse.Header
-	(*durationpb.Duration)(nil),      // 24: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 25: google.protobuf.Timestamp
+	(*ResolveKnownRequest)(nil),      // 7: ocistern.registry.v1.ResolveKnownRequest
+	(*ResolveKnownResponse)(nil),     // 8: ocistern.registry.v1.ResolveKnownResponse
+	(*FetchManifestRequest)(nil),     // 9: ocistern.registry.v1.FetchManifestRequest
+	(*FetchManifestResponse)(nil),    // 10: ocistern.registry.v1.FetchManifestResponse
+	(*FetchBlobRequest)(nil),         // 11: ocistern.registry.v1.FetchBlobRequest
+	(*FetchBlobResponse)(nil),        // 12: ocistern.registry.v1.FetchBlobResponse
+	(*ListReferrersRequest)(nil),     // 13: ocistern.registry.v1.ListReferrersRequest
+	(*ListReferrersResponse)(nil),    // 14: ocistern.registry.v1.ListReferrersResponse
+	(*ListTagsRequest)(nil),          // 15: ocistern.registry.v1.ListTagsRequest
+	(*ListTagsResponse)(nil),         // 16: ocistern.registry.v1.ListTagsResponse
+	(*GetStatusRequest)(nil),         // 17: ocistern.registry.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),        // 18: ocistern.registry.v1.GetStatusResponse
+	(*Member)(nil),                   // 19: ocistern.registry.v1.Member
+	(*Catalog)(nil),                  // 20: ocistern.registry.v1.Catalog
+	(*Comparison)(nil),               // 21: ocistern.registry.v1.Comparison
+	(*Content)(nil),                  // 22: ocistern.registry.v1.Content
+	(*Upstream)(nil),                 // 23: ocistern.registry.v1.Upstream
+	nil,                              // 24: ocistern.registry.v1.Descriptor.AnnotationsEntry
+	(*ResolveKnownRequest_Name)(nil), // 25: ocistern.registry.v1.ResolveKnownRequest.Name
+	(*FetchBlobResponse_Header)(nil), // 26: ocistern.registry.v1.FetchBlobResponse.Header
+	(*durationpb.Duration)(nil),      // 27: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 28: google.protobuf.Timestamp
 }
 var file_ocistern_registry_v1_registry_proto_depIdxs = []int32{
-	22, // 0: ocistern.registry.v1.Descriptor.annotations:type_name -> ocistern.registry.v1.Descriptor.AnnotationsEntry
+	24, // 0: ocistern.registry.v1.Descriptor.annotations:type_name -> ocistern.registry.v1.Descriptor.AnnotationsEntry
 	0,  // 1: ocistern.registry.v1.Target.level:type_name -> ocistern.registry.v1.ReadLevel
-	24, // 2: ocistern.registry.v1.Target.max_age:type_name -> google.protobuf.Duration
+	27, // 2: ocistern.registry.v1.Target.max_age:type_name -> google.protobuf.Duration
 	1,  // 3: ocistern.registry.v1.Provenance.source:type_name -> ocistern.registry.v1.Source
-	25, // 4: ocistern.registry.v1.Provenance.observed:type_name -> google.protobuf.Timestamp
+	28, // 4: ocistern.registry.v1.Provenance.observed:type_name -> google.protobuf.Timestamp
 	3,  // 5: ocistern.registry.v1.ResolveRequest.target:type_name -> ocistern.registry.v1.Target
 	2,  // 6: ocistern.registry.v1.ResolveResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
 	4,  // 7: ocistern.registry.v1.ResolveResponse.provenance:type_name -> ocistern.registry.v1.Provenance
-	3,  // 8: ocistern.registry.v1.FetchManifestRequest.target:type_name -> ocistern.registry.v1.Target
-	2,  // 9: ocistern.registry.v1.FetchManifestResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
-	4,  // 10: ocistern.registry.v1.FetchManifestResponse.provenance:type_name -> ocistern.registry.v1.Provenance
-	3,  // 11: ocistern.registry.v1.FetchBlobRequest.target:type_name -> ocistern.registry.v1.Target
-	23, // 12: ocistern.registry.v1.FetchBlobResponse.header:type_name -> ocistern.registry.v1.FetchBlobResponse.Header
-	3,  // 13: ocistern.registry.v1.ListReferrersRequest.target:type_name -> ocistern.registry.v1.Target
-	2,  // 14: ocistern.registry.v1.ListReferrersResponse.referrers:type_name -> ocistern.registry.v1.Descriptor
-	4,  // 15: ocistern.registry.v1.ListReferrersResponse.provenance:type_name -> ocistern.registry.v1.Provenance
-	3,  // 16: ocistern.registry.v1.ListTagsRequest.target:type_name -> ocistern.registry.v1.Target
-	4,  // 17: ocistern.registry.v1.ListTagsResponse.provenance:type_name -> ocistern.registry.v1.Provenance
-	17, // 18: ocistern.registry.v1.GetStatusResponse.members:type_name -> ocistern.registry.v1.Member
-	18, // 19: ocistern.registry.v1.GetStatusResponse.catalog:type_name -> ocistern.registry.v1.Catalog
-	20, // 20: ocistern.registry.v1.GetStatusResponse.content:type_name -> ocistern.registry.v1.Content
-	17, // 21: ocistern.registry.v1.GetStatusResponse.node:type_name -> ocistern.registry.v1.Member
-	21, // 22: ocistern.registry.v1.GetStatusResponse.upstreams:type_name -> ocistern.registry.v1.Upstream
-	19, // 23: ocistern.registry.v1.Catalog.comparison:type_name -> ocistern.registry.v1.Comparison
-	2,  // 24: ocistern.registry.v1.FetchBlobResponse.Header.descriptor:type_name -> ocistern.registry.v1.Descriptor
-	4,  // 25: ocistern.registry.v1.FetchBlobResponse.Header.provenance:type_name -> ocistern.registry.v1.Provenance
-	5,  // 26: ocistern.registry.v1.RegistryService.Resolve:input_type -> ocistern.registry.v1.ResolveRequest
-	7,  // 27: ocistern.registry.v1.RegistryService.FetchManifest:input_type -> ocistern.registry.v1.FetchManifestRequest
-	9,  // 28: ocistern.registry.v1.RegistryService.FetchBlob:input_type -> ocistern.registry.v1.FetchBlobRequest
-	11, // 29: ocistern.registry.v1.RegistryService.ListReferrers:input_type -> ocistern.registry.v1.ListReferrersRequest
-	13, // 30: ocistern.registry.v1.RegistryService.ListTags:input_type -> ocistern.registry.v1.ListTagsRequest
-	15, // 31: ocistern.registry.v1.RegistryService.GetStatus:input_type -> ocistern.registry.v1.GetStatusRequest
-	6,  // 32: ocistern.registry.v1.RegistryService.Resolve:output_type -> ocistern.registry.v1.ResolveResponse
-	8,  // 33: ocistern.registry.v1.RegistryService.FetchManifest:output_type -> ocistern.registry.v1.FetchManifestResponse
-	10, // 34: ocistern.registry.v1.RegistryService.FetchBlob:output_type -> ocistern.registry.v1.FetchBlobResponse
-	12, // 35: ocistern.registry.v1.RegistryService.ListReferrers:output_type -> ocistern.registry.v1.ListReferrersResponse
-	14, // 36: ocistern.registry.v1.RegistryService.ListTags:output_type -> ocistern.registry.v1.ListTagsResponse
-	16, // 37: ocistern.registry.v1.RegistryService.GetStatus:output_type -> ocistern.registry.v1.GetStatusResponse
-	32, // [32:38] is the sub-list for method output_type
-	26, // [26:32] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	3,  // 8: ocistern.registry.v1.ResolveKnownRequest.target:type_name -> ocistern.registry.v1.Target
+	25, // 9: ocistern.registry.v1.ResolveKnownRequest.names:type_name -> ocistern.registry.v1.ResolveKnownRequest.Name
+	6,  // 10: ocistern.registry.v1.ResolveKnownResponse.answers:type_name -> ocistern.registry.v1.ResolveResponse
+	3,  // 11: ocistern.registry.v1.FetchManifestRequest.target:type_name -> ocistern.registry.v1.Target
+	2,  // 12: ocistern.registry.v1.FetchManifestResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
+	4,  // 13: ocistern.registry.v1.FetchManifestResponse.provenance:type_name -> ocistern.registry.v1.Provenance
+	3,  // 14: ocistern.registry.v1.FetchBlobRequest.target:type_name -> ocistern.registry.v1.Target
+	26, // 15: ocistern.registry.v1.FetchBlobResponse.header:type_name -> ocistern.registry.v1.FetchBlobResponse.Header
+	3,  // 16: ocistern.registry.v1.ListReferrersRequest.target:type_name -> ocistern.registry.v1.Target
+	2,  // 17: ocistern.registry.v1.ListReferrersResponse.referrers:type_name -> ocistern.registry.v1.Descriptor
+	4,  // 18: ocistern.registry.v1.ListReferrersResponse.provenance:type_name -> ocistern.registry.v1.Provenance
+	3,  // 19: ocistern.registry.v1.ListTagsRequest.target:type_name -> ocistern.registry.v1.Target
+	4,  // 20: ocistern.registry.v1.ListTagsResponse.provenance:type_name -> ocistern.registry.v1.Provenance
+	19, // 21: ocistern.registry.v1.GetStatusResponse.members:type_name -> ocistern.registry.v1.Member
+	20, // 22: ocistern.registry.v1.GetStatusResponse.catalog:type_name -> ocistern.registry.v1.Catalog
+	22, // 23: ocistern.registry.v1.GetStatusResponse.content:type_name -> ocistern.registry.v1.Content
+	19, // 24: ocistern.registry.v1.GetStatusResponse.node:type_name -> ocistern.registry.v1.Member
+	23, // 25: ocistern.registry.v1.GetStatusResponse.upstreams:type_name -> ocistern.registry.v1.Upstream
+	21, // 26: ocistern.registry.v1.Catalog.comparison:type_name -> ocistern.registry.v1.Comparison
+	2,  // 27: ocistern.registry.v1.FetchBlobResponse.Header.descriptor:type_name -> ocistern.registry.v1.Descriptor
+	4,  // 28: ocistern.registry.v1.FetchBlobResponse.Header.provenance:type_name -> ocistern.registry.v1.Provenance
+	5,  // 29: ocistern.registry.v1.RegistryService.Resolve:input_type -> ocistern.registry.v1.ResolveRequest
+	7,  // 30: ocistern.registry.v1.RegistryService.ResolveKnown:input_type -> ocistern.registry.v1.ResolveKnownRequest
+	9,  // 31: ocistern.registry.v1.RegistryService.FetchManifest:input_type -> ocistern.registry.v1.FetchManifestRequest
+	11, // 32: ocistern.registry.v1.RegistryService.FetchBlob:input_type -> ocistern.registry.v1.FetchBlobRequest
+	13, // 33: ocistern.registry.v1.RegistryService.ListReferrers:input_type -> ocistern.registry.v1.ListReferrersRequest
+	15, // 34: ocistern.registry.v1.RegistryService.ListTags:input_type -> ocistern.registry.v1.ListTagsRequest
+	17, // 35: ocistern.registry.v1.RegistryService.GetStatus:input_type -> ocistern.registry.v1.GetStatusRequest
+	6,  // 36: ocistern.registry.v1.RegistryService.Resolve:output_type -> ocistern.registry.v1.ResolveResponse
+	8,  // 37: ocistern.registry.v1.RegistryService.ResolveKnown:output_type -> ocistern.registry.v1.ResolveKnownResponse
+	10, // 38: ocistern.registry.v1.RegistryService.FetchManifest:output_type -> ocistern.registry.v1.FetchManifestResponse
+	12, // 39: ocistern.registry.v1.RegistryService.FetchBlob:output_type -> ocistern.registry.v1.FetchBlobResponse
+	14, // 40: ocistern.registry.v1.RegistryService.ListReferrers:output_type -> ocistern.registry.v1.ListReferrersResponse
+	16, // 41: ocistern.registry.v1.RegistryService.ListTags:output_type -> ocistern.registry.v1.ListTagsResponse
+	18, // 42: ocistern.registry.v1.RegistryService.GetStatus:output_type -> ocistern.registry.v1.GetStatusResponse
+	36, // [36:43] is the sub-list for method output_type
+	29, // [29:36] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_ocistern_registry_v1_registry_proto_init() }
@@ -1849,7 +2018,7 @@ func file_ocistern_registry_v1_registry_proto_init() {
 	if File_ocistern_registry_v1_registry_proto != nil {
 		return
 	}
-	file_ocistern_registry_v1_registry_proto_msgTypes[8].OneofWrappers = []any{
+	file_ocistern_registry_v1_registry_proto_msgTypes[10].OneofWrappers = []any{
 		(*FetchBlobResponse_Header_)(nil),
 		(*FetchBlobResponse_Chunk)(nil),
 	}
@@ -1859,7 +2028,7 @@ func file_ocistern_registry_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ocistern_registry_v1_registry_proto_rawDesc), len(file_ocistern_registry_v1_registry_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

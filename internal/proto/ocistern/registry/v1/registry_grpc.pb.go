@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	RegistryService_Resolve_FullMethodName       = "/ocistern.registry.v1.RegistryService/Resolve"
+	RegistryService_ResolveKnown_FullMethodName  = "/ocistern.registry.v1.RegistryService/ResolveKnown"
 	RegistryService_FetchManifest_FullMethodName = "/ocistern.registry.v1.RegistryService/FetchManifest"
 	RegistryService_FetchBlob_FullMethodName     = "/ocistern.registry.v1.RegistryService/FetchBlob"
 	RegistryService_ListReferrers_FullMethodName = "/ocistern.registry.v1.RegistryService/ListReferrers"
@@ -38,6 +39,8 @@ const (
 type RegistryServiceClient interface {
 	// Resolve tells what a tag or digest of a repository points at.
 	Resolve(ctx context.Context, in *ResolveRequest, opts ...grpc.CallOption) (*ResolveResponse, error)
+	// ResolveKnown is Resolve for many at once, of those that the catalog knows and that are fresh: it waits for no upstream.
+	ResolveKnown(ctx context.Context, in *ResolveKnownRequest, opts ...grpc.CallOption) (*ResolveKnownResponse, error)
 	// FetchManifest returns a manifest by tag or digest.
 	FetchManifest(ctx context.Context, in *FetchManifestRequest, opts ...grpc.CallOption) (*FetchManifestResponse, error)
 	// FetchBlob streams content by digest: first a descriptor, then the bytes in order.
@@ -62,6 +65,16 @@ func (c *registryServiceClient) Resolve(ctx context.Context, in *ResolveRequest,
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ResolveResponse)
 	err := c.cc.Invoke(ctx, RegistryService_Resolve_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *registryServiceClient) ResolveKnown(ctx context.Context, in *ResolveKnownRequest, opts ...grpc.CallOption) (*ResolveKnownResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResolveKnownResponse)
+	err := c.cc.Invoke(ctx, RegistryService_ResolveKnown_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +149,8 @@ func (c *registryServiceClient) GetStatus(ctx context.Context, in *GetStatusRequ
 type RegistryServiceServer interface {
 	// Resolve tells what a tag or digest of a repository points at.
 	Resolve(context.Context, *ResolveRequest) (*ResolveResponse, error)
+	// ResolveKnown is Resolve for many at once, of those that the catalog knows and that are fresh: it waits for no upstream.
+	ResolveKnown(context.Context, *ResolveKnownRequest) (*ResolveKnownResponse, error)
 	// FetchManifest returns a manifest by tag or digest.
 	FetchManifest(context.Context, *FetchManifestRequest) (*FetchManifestResponse, error)
 	// FetchBlob streams content by digest: first a descriptor, then the bytes in order.
@@ -158,6 +173,9 @@ type UnimplementedRegistryServiceServer struct{}
 
 func (UnimplementedRegistryServiceServer) Resolve(context.Context, *ResolveRequest) (*ResolveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resolve not implemented")
+}
+func (UnimplementedRegistryServiceServer) ResolveKnown(context.Context, *ResolveKnownRequest) (*ResolveKnownResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResolveKnown not implemented")
 }
 func (UnimplementedRegistryServiceServer) FetchManifest(context.Context, *FetchManifestRequest) (*FetchManifestResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method FetchManifest not implemented")
@@ -209,6 +227,24 @@ func _RegistryService_Resolve_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RegistryServiceServer).Resolve(ctx, req.(*ResolveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RegistryService_ResolveKnown_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResolveKnownRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RegistryServiceServer).ResolveKnown(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RegistryService_ResolveKnown_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RegistryServiceServer).ResolveKnown(ctx, req.(*ResolveKnownRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -306,6 +342,10 @@ var RegistryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Resolve",
 			Handler:    _RegistryService_Resolve_Handler,
+		},
+		{
+			MethodName: "ResolveKnown",
+			Handler:    _RegistryService_ResolveKnown_Handler,
 		},
 		{
 			MethodName: "FetchManifest",
