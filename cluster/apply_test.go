@@ -10,6 +10,7 @@ import (
 
 	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/fsm/catalog/catalogtest"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
@@ -135,4 +136,28 @@ func TestShutdownHandsOver(t *testing.T) {
 		t.Error("a node that was shut down took a command")
 	}
 	leader.detach()
+}
+
+// Whatever the state machine refuses commands with counts as decided, so that a retry returns it; what this package says
+// by itself does not.
+func TestDecided(t *testing.T) {
+	commands, cat, refusals := catalogtest.NewCommands(1), catalog.New(), map[errdef.Reason]bool{}
+	for index := range catalog.LogIndex(3000) {
+		err := cat.Apply(catalog.Entry{Index: index + 1, Command: commands.Next()})[0].Err
+		refusals[errdef.ReasonOf(err)] = true
+		if !decided(err) {
+			t.Fatalf("entry %d was decided: %v", index+1, err)
+		}
+	}
+	if len(refusals) < 4 {
+		t.Errorf("only %v; the test has lost its meaning", refusals)
+	}
+	for _, reason := range []errdef.Reason{
+		errdef.NoQuorum, errdef.NotLeader, errdef.OutcomeUnknown, errdef.RequestExpired, errdef.Overloaded,
+		errdef.Unavailable, errdef.ClusterMismatch, errdef.Deadline, errdef.Canceled, errdef.Internal,
+	} {
+		if decided(errdef.New(reason, "anything")) {
+			t.Errorf("%s says nothing about an earlier attempt", reason)
+		}
+	}
 }
