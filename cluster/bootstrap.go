@@ -16,8 +16,13 @@ import (
 // seek takes one step of a node that belongs to no cluster yet. It never makes one unless Config.Expect nodes with
 // empty disks, this one among them, have each promised themselves to it, durably.
 func (c *Cluster) seek(ctx context.Context) error {
-	promised := c.identity.current().Promise
+	now := c.identity.current()
+	promised := now.Promise
 	switch {
+	case now.Rejoin != nil:
+		c.await(fmt.Sprintf("waiting to be added to cluster %s by its leader, in the place of node %s, whose raft state is gone",
+			now.Rejoin.ClusterID, now.Rejoin.Was))
+		return nil
 	case promised == nil:
 		found, obstacle := c.candidates()
 		if obstacle != "" {

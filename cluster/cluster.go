@@ -114,13 +114,7 @@ func Open(cfg Config, machine Machine, cat *catalog.Catalog, peers Peers, logger
 
 func (c *Cluster) open() error {
 	var err error
-	if c.storage, err = openStorage(c.config, c.logger); err != nil {
-		return err
-	}
-	if c.identity, err = openIdentity(c.config.DataDir, c.storage); err != nil {
-		return err
-	}
-	if err := errors.Join(c.identity.retired(), c.identity.unfinished()); err != nil {
+	if c.storage, c.identity, err = openState(c.config, c.logger); err != nil {
 		return err
 	}
 	if c.transport, err = openTransport(&c.config, c.identity, c.logger); err != nil {
@@ -140,10 +134,17 @@ func (c *Cluster) open() error {
 func (c *Cluster) openRaft() error {
 	s := c.storage
 	c.machine.RecordLevel(c.identity.reach)
-	running, err := raft.NewRaft(c.raftConfig(), c.machine, s.logs, s.stable, s.snapshots, c.transport)
-	if err != nil {
+	armed := &atomic.Bool{}
+	var running *raft.Raft
+	err := guarded(func() (err error) {
+		running, err = raft.NewRaft(c.raftConfig(), c.machine, endingLogs{s.logs, armed}, endingStable{s.stable, armed},
+			s.snapshots, c.transport)
+		return err
+	})
+	if err != nil { // the disk is sound: it is a snapshot that this build does not understand
 		return errdef.Wrap(errdef.Internal, err, "raft cannot start from %s", c.config.DataDir)
 	}
+	armed.Store(true)
 	c.raft = running
 	follows := followersOf(running)
 	c.transport.follows.Store(&follows)

@@ -142,7 +142,7 @@ func (g *gossip) createError(cause error) error {
 func (g *gossip) self() metadata {
 	now, told := g.identity.current(), g.config.Advertise
 	return metadata{
-		Name: g.config.Name, Cluster: now.told(), Promised: now.ClusterID == "" && now.Promise != nil,
+		Name: g.config.Name, Cluster: now.told(), Promised: now.ClusterID == "" && now.told() != "",
 		Leaving: g.leaving.Load(), Formerly: now.Formerly, Retired: now.Retired != nil,
 		Raft: told.Raft, Peer: told.Peer, GRPC: told.GRPC, Registry: told.Registry,
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -31,6 +32,12 @@ type record struct {
 	Promise *Promise `json:"promise,omitempty"`
 	// FeatureLevel is the highest level whose entries this node may have applied; absent for the first.
 	FeatureLevel catalog.FeatureLevel `json:"featureLevel,omitempty"`
+	// Rejoin is what a node that has lost its Raft state may become a member of, and nothing else.
+	Rejoin *rejoin `json:"rejoin,omitempty"`
+	// Voters are those of the cluster, as this node last knew them.
+	Voters []catalog.NodeID `json:"voters,omitempty"`
+	// Restoring is set while a snapshot is restored here that the other voters may never hear of.
+	Restoring bool `json:"restoring,omitempty"`
 	// Formerly is the cluster that was recovered as this one, on this node.
 	Formerly string `json:"formerly,omitempty"`
 	// Recovery is set while Recover is under way.
@@ -46,13 +53,48 @@ type retirement struct {
 	Time   time.Time     `json:"time"`
 }
 
-// told returns the cluster that this node is a member of or promised to.
-func (r record) told() string {
-	if r.ClusterID == "" && r.Promise != nil {
-		return r.Promise.ClusterID
-	}
-	return r.ClusterID
+// rejoin binds a node to the cluster that it was a member of under another id.
+type rejoin struct {
+	ClusterID string         `json:"clusterId"`
+	Was       catalog.NodeID `json:"was"`
 }
+
+// told returns the cluster that this node is a member of, is promised to or must rejoin.
+func (r record) told() string {
+	switch {
+	case r.ClusterID != "":
+		return r.ClusterID
+	case r.Promise != nil:
+		return r.Promise.ClusterID
+	case r.Rejoin != nil:
+		return r.Rejoin.ClusterID
+	}
+	return ""
+}
+
+// alone tells that this node knows of no voter but itself: what is lost here is lost.
+func (r record) alone() bool {
+	return !slices.ContainsFunc(r.Voters, func(id catalog.NodeID) bool { return id != r.ID })
+}
+
+// successor is the identity of a node whose Raft state is gone. Its votes are gone, too, so the id is never used again; and
+// it has been a member, so it must not bootstrap.
+func (r record) successor() (record, error) {
+	next := record{ID: catalog.NodeID(newID()), Rejoin: r.Rejoin}
+	if r.ClusterID == "" {
+		return next, nil
+	}
+	if r.alone() {
+		return record{}, errdef.New(errdef.ContentCorrupt, "the raft state of node %s is gone, and no other voter of cluster %s "+
+			"is known", r.ID, r.ClusterID).WithRemedy(aloneRemedy)
+	}
+	next.Rejoin = &rejoin{ClusterID: r.ClusterID, Was: r.ID}
+	return next, nil
+}
+
+// aloneRemedy is for a node that has lost what nobody else has.
+const aloneRemedy = "bring back the data directory from a copy; or start with an empty one and bring back the catalog: " +
+	"ocistern snapshot restore FILE --force"
 
 // identity is who this node is, on disk in node.json. Each change is durable before the method that made it returns.
 // A node id is tied to one Raft store: votes that were lost with the store must never be cast again under the same id.
@@ -77,7 +119,9 @@ func openIdentity(dir string, store *storage) (*identity, error) {
 		return nil, err
 	}
 	if owner == "" { // nothing was ever promised or voted out of this store
-		found = record{ID: catalog.NodeID(newID())}
+		if found, err = found.successor(); err != nil {
+			return nil, err
+		}
 		if err := i.write(found); err != nil {
 			return nil, err
 		}
@@ -163,7 +207,7 @@ func (i *identity) join(clusterID string) error {
 	if told := r.told(); told != "" && told != clusterID {
 		return mismatch(r, clusterID)
 	}
-	return i.write(record{ID: r.ID, ClusterID: clusterID, FeatureLevel: r.FeatureLevel})
+	return i.write(record{ID: r.ID, ClusterID: clusterID, FeatureLevel: r.FeatureLevel, Voters: r.Voters})
 }
 
 // reach records that entries of a feature level are about to be applied.
@@ -191,6 +235,18 @@ func (i *identity) pledge(p Promise) error {
 		return mismatch(r, p.ClusterID)
 	}
 	return i.write(record{ID: r.ID, Promise: &p})
+}
+
+// change makes a durable change to the record, unless it is no change.
+func (i *identity) change(apply func(*record)) error {
+	i.writing.Lock()
+	defer i.writing.Unlock()
+	r := i.current()
+	apply(&r)
+	if reflect.DeepEqual(r, i.current()) {
+		return nil
+	}
+	return i.write(r)
 }
 
 // retire ends the id of this node for good. The first reason stays.

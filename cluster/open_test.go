@@ -110,7 +110,7 @@ func TestIdentityIsTiedToTheStore(t *testing.T) {
 	}{
 		{"nothing", func(*testing.T, string) {}, "", true},
 		{"raft.db lost", func(t *testing.T, dir string) { must(t, os.RemoveAll(filepath.Join(dir, "raft"))) },
-			"", false},
+			errdef.ContentCorrupt, false},
 		{"node.json lost", func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "node.json"))) },
 			errdef.ContentCorrupt, false},
 		{"node.json cut off", func(t *testing.T, dir string) {

@@ -126,15 +126,27 @@ func (c *Cluster) install(ctx context.Context, moved *fsm.Transplant) (catalog.L
 		}
 		return index, nil
 	})}
+	// Until the others have it, this node must not go on as their follower: see openState.
+	if err := c.identity.change(func(r *record) { r.Restoring = true }); err != nil {
+		return 0, err
+	}
 	// Whoever asked may go away: from here on it is raft that bounds the time, by losing the leadership.
 	err = c.settle(context.WithoutCancel(ctx), restoreFuture(func() error { return c.raft.Restore(meta, counted, 0) }))
-	switch refused := counted.count.Load() < size; {
+	refused := counted.count.Load() < size && !errors.Is(err, raft.ErrRaftShutdown)
+	if err == nil || refused {
+		if failed := c.identity.change(func(r *record) { r.Restoring = false }); failed != nil {
+			c.config.Fatal(failed)
+		}
+	}
+	switch {
 	case err == nil:
 		c.logger.Info("catalog restored from a snapshot", "index", at.Load(), "snapshot", moved.Header().Index,
 			"cluster", moved.Header().ClusterID)
 		return catalog.LogIndex(at.Load()), nil
-	case !refused || errors.Is(err, raft.ErrRaftShutdown):
-		return 0, errdef.Wrap(errdef.OutcomeUnknown, err, "the snapshot may or may not be restored")
+	case !refused:
+		err := errdef.Wrap(errdef.OutcomeUnknown, err, "the snapshot may or may not be restored")
+		c.config.Fatal(err)
+		return 0, err
 	case errors.Is(err, raft.ErrNotLeader):
 		return 0, errdef.Wrap(errdef.NotLeader, err, "nothing was changed")
 	default: // raft changes nothing before it has all of the snapshot

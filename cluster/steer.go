@@ -3,10 +3,12 @@ package cluster
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
@@ -48,6 +50,27 @@ func (c *Cluster) step() {
 		}
 	}
 	c.catchUp(ctx)
+	c.noteVoters()
+}
+
+// noteVoters keeps who the voters are where it is found when the Raft state is lost.
+func (c *Cluster) noteVoters() {
+	if c.ClusterID() == "" {
+		return
+	}
+	var voters []catalog.NodeID
+	for _, server := range c.servers() {
+		if server.Suffrage == raft.Voter {
+			voters = append(voters, catalog.NodeID(server.ID))
+		}
+	}
+	if len(voters) == 0 { // the log has not come yet
+		return
+	}
+	slices.Sort(voters)
+	if err := c.identity.change(func(r *record) { r.Voters = voters }); err != nil {
+		c.config.Fatal(err)
+	}
 }
 
 // Shutdown stops this node: a leader hands over first, then the node leaves gossip, then Raft stops. It does not

@@ -25,6 +25,9 @@ const (
 	keptSnapshots = 2
 )
 
+// raftDir is the directory of what Raft writes, in the data directory.
+const raftDir = "raft"
+
 // storage is what Raft keeps, watched.
 type storage struct {
 	logs      raft.LogStore
@@ -68,38 +71,70 @@ func watch(disk Disk, watched diskWatch) (*storage, error) {
 	}, nil
 }
 
-// openBolt opens the log, the stable store and the snapshots in dataDir/raft.
+// openBolt opens the log, the stable store and the snapshots in dataDir/raft, after it has checked them.
 func openBolt(dataDir string, logger *slog.Logger) (Disk, error) {
-	dir := filepath.Join(dataDir, "raft")
+	dir := filepath.Join(dataDir, raftDir)
 	if err := durable.MakeDir(dir, 0o700); err != nil {
 		return Disk{}, err
 	}
-	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path: filepath.Join(dir, "raft.db"),
-		BoltOptions: &bbolt.Options{
-			Timeout: lockTimeout, // zero would wait for ever
-			// The freelist is rebuilt at start instead of written with each commit, and kept in a map: a log that
-			// is truncated all the time has a long one.
-			NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
-		},
-	})
-	if errors.Is(err, bbolterrors.ErrTimeout) {
-		return Disk{}, errdef.Wrap(errdef.StorageFailed, err, "data directory %s is used by another process", dataDir).
-			WithRemedy("stop that process, or set another data-dir")
-	}
+	path := filepath.Join(dir, "raft.db")
+	found, err := checkBolt(path)
 	if err != nil {
-		return Disk{}, durable.Wrap(err, "cannot open the raft log in %s", dir)
+		return Disk{}, boltError(err, dataDir)
 	}
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, newHCLogger(logger, "snapshot"))
+	bolt, err := openBoltStore(path)
 	if err != nil {
-		err = durable.Wrap(err, "cannot open the snapshots in %s", dir)
-	} else {
-		err = durable.SyncDir(dir)
+		return Disk{}, boltError(err, dataDir)
 	}
+	required := requiresChecksums(bolt)
+	disk := Disk{Logs: checkedLogs{bolt, required}, Stable: checkedStable{bolt, required}, Close: bolt.Close}
+	disk.Snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, newHCLogger(logger, "snapshot"))
 	if err != nil {
+		return Disk{}, errors.Join(durable.Wrap(err, "cannot open the snapshots in %s", dir), bolt.Close())
+	}
+	setAside := func(id string, why error) error {
+		to, err := setAside(dataDir, filepath.Join(dir, "snapshots", id), "snapshot")
+		logger.Error("a snapshot is damaged; the one before it is used", "snapshot", id, "moved", to, "error", why)
+		return err
+	}
+	if err := errors.Join(checkSnapshots(disk.Snapshots, found, setAside), durable.SyncDir(dir)); err != nil {
 		return Disk{}, errors.Join(err, bolt.Close())
 	}
-	return Disk{Logs: bolt, Stable: bolt, Snapshots: snapshots, Close: bolt.Close}, nil
+	return disk, nil
+}
+
+// openBoltStore opens a sound file, or makes a new one, in which every entry will have a checksum.
+func openBoltStore(path string) (bolt *raftboltdb.BoltStore, err error) {
+	err = guarded(func() error {
+		bolt, err = raftboltdb.New(raftboltdb.Options{
+			Path: path,
+			BoltOptions: &bbolt.Options{
+				Timeout: lockTimeout, // zero would wait for ever
+				// The freelist is rebuilt at start instead of written with each commit, and kept in a map: a log that
+				// is truncated all the time has a long one.
+				NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
+			},
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err = bolt.Get([]byte(ownerKey)); errors.Is(err, raftboltdb.ErrKeyNotFound) { // new: openIdentity takes it next
+		err = bolt.Set([]byte(checksumsKey), []byte{1})
+	}
+	if err != nil {
+		return nil, errors.Join(err, bolt.Close())
+	}
+	return bolt, nil
+}
+
+func boltError(err error, dataDir string) error {
+	if errors.Is(err, bbolterrors.ErrTimeout) {
+		return errdef.Wrap(errdef.StorageFailed, err, "data directory %s is used by another process", dataDir).
+			WithRemedy("stop that process, or set another data-dir")
+	}
+	return durable.Wrap(err, "cannot open the raft log in %s", dataDir)
 }
 
 // hasState tells whether Raft ever wrote a term, an entry or a snapshot here.

@@ -22,7 +22,7 @@ func (w diskWatch) write(write func() error) error {
 			WithRemedy("look at the disk of the data directory"))
 	})
 	defer late.Stop()
-	err := write()
+	err := guarded(write)
 	if err != nil {
 		err = durable.Wrap(err, "cannot write the raft log")
 		w.fatal(err)
@@ -30,7 +30,16 @@ func (w diskWatch) write(write func() error) error {
 	return err
 }
 
-// watchedLogs is a log store whose writes are watched.
+// read guards a read. A store that is damaged ends the node as well; that there is no such entry or key does not.
+func (w diskWatch) read(read func() error) error {
+	err := guarded(read)
+	if errdef.ReasonOf(err) == errdef.ContentCorrupt {
+		w.fatal(err)
+	}
+	return err
+}
+
+// watchedLogs is a log store that is watched.
 type watchedLogs struct {
 	raft.LogStore
 	disk diskWatch
@@ -49,7 +58,30 @@ func (w watchedLogs) DeleteRange(first, last uint64) error {
 	return w.disk.write(func() error { return w.LogStore.DeleteRange(first, last) })
 }
 
-// watchedStable is a stable store (term and vote) whose writes are watched.
+// GetLog implements raft.LogStore.
+func (w watchedLogs) GetLog(index uint64, log *raft.Log) error {
+	return w.disk.read(func() error { return w.LogStore.GetLog(index, log) })
+}
+
+// FirstIndex implements raft.LogStore.
+func (w watchedLogs) FirstIndex() (index uint64, err error) {
+	err = w.disk.read(func() error {
+		index, err = w.LogStore.FirstIndex()
+		return err
+	})
+	return index, err
+}
+
+// LastIndex implements raft.LogStore.
+func (w watchedLogs) LastIndex() (index uint64, err error) {
+	err = w.disk.read(func() error {
+		index, err = w.LogStore.LastIndex()
+		return err
+	})
+	return index, err
+}
+
+// watchedStable is a stable store (term and vote) that is watched.
 type watchedStable struct {
 	raft.StableStore
 	disk diskWatch
@@ -62,4 +94,21 @@ func (w watchedStable) Set(key, value []byte) error {
 
 func (w watchedStable) SetUint64(key []byte, value uint64) error {
 	return w.disk.write(func() error { return w.StableStore.SetUint64(key, value) })
+}
+
+// Get implements raft.StableStore, as does GetUint64.
+func (w watchedStable) Get(key []byte) (value []byte, err error) {
+	err = w.disk.read(func() error {
+		value, err = w.StableStore.Get(key)
+		return err
+	})
+	return value, err
+}
+
+func (w watchedStable) GetUint64(key []byte) (value uint64, err error) {
+	err = w.disk.read(func() error {
+		value, err = w.StableStore.GetUint64(key)
+		return err
+	})
+	return value, err
 }

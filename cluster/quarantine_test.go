@@ -1,0 +1,212 @@
+package cluster
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// flip changes one byte in the middle of a file, or where at says when it is not negative.
+func flip(t *testing.T, path string, at int) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	must(t, err)
+	if at < 0 {
+		at = len(content) / 2
+	}
+	content[at] ^= 0x04
+	must(t, os.WriteFile(path, content, 0o600))
+}
+
+// damages are what may happen to the raft directory of a node that has two snapshots and a log.
+var damages = []struct {
+	name  string
+	harm  func(t *testing.T, dir string)
+	heals bool // without quarantine: nothing is lost
+	kept  string
+}{
+	{"meta page", func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "raft.db"), 24) }, false, "log"},
+	{"cut log", func(t *testing.T, dir string) { must(t, os.Truncate(filepath.Join(dir, "raft.db"), 9000)) }, false, "log"},
+	{"not a log", func(t *testing.T, dir string) {
+		must(t, os.WriteFile(filepath.Join(dir, "raft.db"), []byte(strings.Repeat("nonsense", 4096)), 0o600))
+	}, false, "log"},
+	{"newest snapshot", func(t *testing.T, dir string) { flip(t, newestSnapshot(t, dir, 0, "state.bin"), -1) }, true, "snapshot"},
+	{"its description", func(t *testing.T, dir string) { must(t, os.Truncate(newestSnapshot(t, dir, 0, "meta.json"), 9)) },
+		true, ""},
+	{"both snapshots and an early log", func(t *testing.T, dir string) {
+		flip(t, newestSnapshot(t, dir, 0, "state.bin"), -1)
+		flip(t, newestSnapshot(t, dir, 1, "state.bin"), -1)
+		bolt, err := openBoltStore(filepath.Join(dir, "raft.db"))
+		must(t, err)
+		must(t, errors.Join(bolt.DeleteRange(1, 2), bolt.Close()))
+	}, false, "snapshot"},
+	{"an entry in the middle", func(t *testing.T, dir string) {
+		bolt, err := openBoltStore(filepath.Join(dir, "raft.db"))
+		must(t, err)
+		last, err := bolt.LastIndex()
+		must(t, err)
+		must(t, errors.Join(bolt.StoreLog(&raft.Log{Index: last, Term: 1, Data: []byte("another")}), bolt.Close()))
+	}, false, "log"},
+}
+
+func newestSnapshot(t *testing.T, dir string, nth int, file string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, "snapshots", "*", file))
+	must(t, err)
+	if len(found) <= nth {
+		t.Fatalf("%d snapshots", len(found))
+	}
+	return found[len(found)-1-nth]
+}
+
+// twice takes two snapshots on a node, with writes between and after.
+func (n *node) twice() {
+	for _, tag := range []string{"first", "second"} {
+		n.write(tag)
+		n.hasTags(tag)
+		must(n.fleet.t, n.cluster.raft.Snapshot().Error())
+	}
+	n.write("third")
+	n.hasTags("third")
+}
+
+// Whatever happens to the raft directory, the node ends up with the cluster's catalog: as it was where nothing is lost, and
+// else under a new id, added by the leader; what was there lies in quarantine. Without quarantine it does not start.
+func TestDamagedNodeRejoins(t *testing.T) {
+	for _, c := range damages {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFleet(t)
+			nodes := f.prepare(3, 3)
+			f.start(nodes...)
+			harmed := without(nodes, f.leader(nodes...))[0]
+			harmed.twice()
+			id, cluster := harmed.cluster.Self(), harmed.cluster.ClusterID()
+			f.eventually("the voters are noted", func() error {
+				if harmed.cluster.identity.current().alone() {
+					return errdef.New(errdef.NotReady, "none")
+				}
+				return nil
+			})
+			harmed.crash()
+			c.harm(t, filepath.Join(harmed.config.DataDir, raftDir))
+			f.start(harmed)
+			if kept := harmed.cluster.Self() == id; kept != c.heals || harmed.cluster.ClusterID() != cluster {
+				t.Errorf("node %s of %s came back as %s of %s", id, cluster, harmed.cluster.Self(), harmed.cluster.ClusterID())
+			}
+			found, err := filepath.Glob(filepath.Join(harmed.config.DataDir, quarantineDir, "*-"+c.kept, nodeFile))
+			if must(t, err); c.kept != "" && len(found) == 0 {
+				t.Error("nothing is in quarantine")
+			}
+			harmed.hasTags("first", "second", "third")
+			harmed.waitRole(harmed.cluster.Self(), RoleVoter)
+			harmed.write("after")
+			f.sameAt(harmed.catalog.Snapshot().Index(), nodes...)
+		})
+	}
+}
+
+// What nobody else has is not set aside: the node does not start, and says what can be done.
+func TestDamagedNodeAlone(t *testing.T) {
+	f := newFleet(t)
+	n := f.prepare(1, 1)[0]
+	f.start(n)
+	n.twice()
+	n.crash()
+	whole := filepath.Join(t.TempDir(), "whole")
+	must(t, os.CopyFS(whole, os.DirFS(n.config.DataDir)))
+	for _, c := range damages {
+		t.Run(c.name, func(t *testing.T) {
+			n.config.DataDir = filepath.Join(t.TempDir(), "data")
+			must(t, os.CopyFS(n.config.DataDir, os.DirFS(whole)))
+			c.harm(t, filepath.Join(n.config.DataDir, raftDir))
+			err := n.open()
+			if c.heals {
+				must(t, err)
+				n.hasTags("first", "second", "third")
+				n.crash()
+				return
+			}
+			var typed *errdef.Error
+			if !errors.As(err, &typed) || typed.Reason != errdef.ContentCorrupt || !strings.Contains(typed.Remedy, "snapshot restore") {
+				t.Errorf("started: %v", err)
+			}
+			if _, err := os.Stat(filepath.Join(n.config.DataDir, raftDir, "raft.db")); err != nil {
+				t.Errorf("something was moved: %v", err)
+			}
+		})
+	}
+}
+
+// A node whose Raft state is gone is bound to its cluster, even where it could found one with others: without the bond it
+// would bootstrap here.
+func TestLostStateNeverBootstraps(t *testing.T) {
+	f := newFleet(t)
+	nodes := f.prepare(2, 2)
+	f.start(nodes...)
+	for _, n := range nodes {
+		f.eventually("the voters are noted", func() error {
+			if n.cluster.identity.current().alone() {
+				return errdef.New(errdef.NotReady, "none")
+			}
+			return nil
+		})
+	}
+	cluster := nodes[0].cluster.ClusterID()
+	for _, n := range nodes {
+		n.crash()
+		must(t, os.RemoveAll(filepath.Join(n.config.DataDir, raftDir)))
+	}
+	for _, n := range nodes {
+		n.start()
+	}
+	f.eventually("both are in sight of each other", func() error {
+		for _, n := range nodes {
+			if !n.cluster.gossip.complete.Load() || len(n.cluster.gossip.seen()) != 1 {
+				return errdef.New(errdef.NotReady, "%d seen", len(n.cluster.gossip.seen()))
+			}
+		}
+		return nil
+	})
+	for _, n := range nodes {
+		must(t, n.cluster.seek(t.Context()))
+		now := n.cluster.identity.current()
+		if now.ClusterID != "" || now.Promise != nil || now.Rejoin == nil || now.Rejoin.ClusterID != cluster {
+			t.Errorf("%s: %+v", n.config.Name, now)
+		}
+	}
+}
+
+// A restore that was interrupted on a node leaves it apart from the others: it comes back under a new id. One that is alone
+// goes on.
+func TestInterruptedRestore(t *testing.T) {
+	f := newFleet(t)
+	nodes := f.prepare(3, 3)
+	alone := f.prepare(1, 1)[0]
+	f.start(append(nodes[:3:3], alone)...)
+	for _, n := range []*node{nodes[0], alone} {
+		n.write("kept")
+		f.eventually("the voters are noted", func() error {
+			if len(n.cluster.identity.current().Voters) == 0 {
+				return errdef.New(errdef.NotReady, "none")
+			}
+			return nil
+		})
+		id := n.cluster.Self()
+		must(t, n.cluster.identity.change(func(r *record) { r.Restoring = true }))
+		n.crash()
+		f.start(n)
+		if same := n.cluster.Self() == id; same != (n == alone) {
+			t.Errorf("%s: %s came back as %s", n.config.Name, id, n.cluster.Self())
+		}
+		n.hasTags("kept")
+		if n.cluster.identity.current().Restoring {
+			t.Errorf("%s is still restoring", n.config.Name)
+		}
+	}
+}
