@@ -26,6 +26,9 @@ const SmallBytes = 256 << 10
 type Options struct {
 	// MemoryBytes bounds the memory tier, not counting content that is not durable yet. Zero turns the tier off.
 	MemoryBytes int64
+	// FreeBytes of disk are left to others: content that would take from them is not stored, with reason STORAGE_FULL. Whoever
+	// reads along with small content gets it all the same.
+	FreeBytes int64
 	// Logger is told of content that was quarantined and of temporary files that could not be removed.
 	Logger *slog.Logger
 	// Quarantined, when set, is called after corrupt content was moved away. It must not block.
@@ -42,6 +45,7 @@ type Store struct {
 	logger      *slog.Logger
 	quarantined func(digest.Digest)
 	lock        *os.File
+	floor       int64
 
 	// checks holds one flight per digest that is being verified on disk.
 	checks singleflight.Group
@@ -65,7 +69,7 @@ type Store struct {
 func Open(dir string, options Options) (*Store, error) {
 	s := &Store{
 		dir: dir, disk: options.disk, memory: newMemory(options.MemoryBytes), logger: options.Logger,
-		quarantined: options.Quarantined, verified: map[digest.Digest]struct{}{},
+		quarantined: options.Quarantined, verified: map[digest.Digest]struct{}{}, floor: options.FreeBytes,
 	}
 	if s.disk == nil {
 		s.disk = osDisk{}

@@ -85,6 +85,9 @@ func (in *Ingest) release() {
 
 // spill writes what is in memory to a temporary file, which belongs to the spool from then on.
 func (in *Ingest) spill(current *spool) error {
+	if err := in.store.room(max(in.want.Size, int64(len(current.buffer)))); err != nil {
+		return err
+	}
 	created, path, err := in.store.createTemporary()
 	if err == nil {
 		in.mu.Lock()

@@ -7,8 +7,8 @@ import (
 )
 
 // Health judges the cluster as this status shows it: nil when there is a leader and every voter is alive, ErrNoQuorum
-// when there is no leader, ErrDegraded when a voter is missing, and ErrDiverged when voters were seen to hold different
-// commands.
+// when there is no leader, ErrDegraded when a voter is missing or the disk of the node that answered is full, and
+// ErrDiverged when voters were seen to hold different commands.
 func (s *Status) Health() error {
 	if c := s.Catalog.Comparison; c != nil && c.Equal < c.Told {
 		return errdef.New(errdef.Diverged, "the voters hold different commands: at index %d %d of %d have those of %s",
@@ -28,6 +28,10 @@ func (s *Status) Health() error {
 	if len(missing) > 0 {
 		return errdef.New(errdef.Degraded, "the cluster is degraded: %s", strings.Join(missing, ", ")).
 			WithRemedy("start the node again on its data directory; it catches up by itself")
+	}
+	if s.Content.Full || s.Content.ReserveGivenUp {
+		return errdef.New(errdef.Degraded, "the disk of %s is full: %d bytes are free", s.Node.Name, s.Content.FreeBytes).
+			WithRemedy("free space or enlarge the volume: new content is answered, but not kept")
 	}
 	return nil
 }

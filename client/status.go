@@ -82,6 +82,11 @@ type ContentStatus struct {
 	Blobs       uint64 `json:"blobs"`
 	Bytes       uint64 `json:"bytes"`
 	MemoryBytes uint64 `json:"memoryBytes"`
+	// FreeBytes of the node's disk are left. Full says that they are too few to store content; ReserveGivenUp that the disk is
+	// full and the raft log has the last of it.
+	FreeBytes      uint64 `json:"freeBytes"`
+	Full           bool   `json:"full"`
+	ReserveGivenUp bool   `json:"reserveGivenUp"`
 }
 
 // UpstreamStatus is one configured upstream registry.

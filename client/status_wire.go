@@ -26,6 +26,8 @@ func statusOf(s *registryv1.GetStatusResponse) *Status {
 		Node: memberOf(s.GetNode()), Catalog: catalogOf(s.GetCatalog()),
 		Content: ContentStatus{
 			Blobs: s.GetContent().GetBlobs(), Bytes: s.GetContent().GetBytes(), MemoryBytes: s.GetContent().GetMemoryBytes(),
+			FreeBytes: s.GetContent().GetFreeBytes(), Full: s.GetContent().GetFull(),
+			ReserveGivenUp: s.GetContent().GetReserveGivenUp(),
 		},
 		Members: []Member{}, Upstreams: []UpstreamStatus{}, // never null in JSON
 	}

@@ -211,7 +211,7 @@ func prepared(t *testing.T, nodes []*node, change func(i int, s *storage, id *id
 		for i, n := range nodes {
 			cfg, err := n.config.complete()
 			must(t, err)
-			s, err := openStorage(cfg, slog.New(slog.DiscardHandler))
+			s, err := openStorage(cfg, nil, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}

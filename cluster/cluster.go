@@ -109,6 +109,7 @@ func Open(cfg Config, machine Machine, cat *catalog.Catalog, peers Peers, logger
 	c.workers.Go(func() { c.reads.asks.serve(c.lifetime, c.askLeader) })
 	c.workers.Go(c.gossip.rejoin)
 	c.workers.Go(c.watchHashes)
+	c.workers.Go(c.watchReserve)
 	return c, nil
 }
 

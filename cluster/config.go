@@ -30,6 +30,8 @@ type Config struct {
 	// Join lists gossip addresses of other nodes, resolved again at each attempt. This node's own address may be among
 	// them. A node with an empty disk bootstraps only when all of them have answered.
 	Join []string
+	// ReserveBytes of disk are kept in DataDir for what must be written when the disk is full; 0 for none.
+	ReserveBytes int64
 	// Fatal is told that this node's disk fails or hangs: the process must exit, so that another node can lead. It
 	// may be called more than once, from any goroutine, and must not block. Nil for a node that goes on, as in tests.
 	Fatal func(error)

@@ -100,6 +100,7 @@ const aloneRemedy = "bring back the data directory from a copy; or start with an
 // A node id is tied to one Raft store: votes that were lost with the store must never be cast again under the same id.
 type identity struct {
 	path    string
+	reserve *reserve   // nil for none
 	writing sync.Mutex // serializes changes of now
 	now     atomic.Pointer[record]
 }
@@ -109,7 +110,7 @@ const restoreRemedy = "restore node.json, or empty the data directory: the node 
 // openIdentity reads node.json, or draws a new id for a data directory without it. A store that was lost or emptied
 // while node.json stayed retires the id.
 func openIdentity(dir string, store *storage) (*identity, error) {
-	i := &identity{path: filepath.Join(dir, nodeFile)}
+	i := &identity{path: filepath.Join(dir, nodeFile), reserve: store.reserve}
 	owner, err := store.owner()
 	if err != nil {
 		return nil, err
@@ -188,7 +189,8 @@ func (i *identity) write(r record) error {
 	if err != nil {
 		return errdef.Wrap(errdef.Internal, err, "node.json")
 	}
-	if err := durable.WriteFile(i.path, append(encoded, '\n'), 0o600); err != nil {
+	write := func() error { return durable.WriteFile(i.path, append(encoded, '\n'), 0o600) }
+	if err := i.reserve.rescue(write); err != nil {
 		return err
 	}
 	i.now.Store(&r)

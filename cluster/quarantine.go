@@ -18,7 +18,14 @@ const quarantineDir = "quarantine"
 // node's id; the node then waits, under a new id, to be added to the cluster that it was a member of. That is no worse than
 // the loss of its disk. Where no other voter is known, nothing is set aside: nobody could bring it back.
 func openState(cfg Config, logger *slog.Logger) (*storage, *identity, error) {
-	store, id, err := tryState(cfg, logger)
+	if err := durable.MakeDir(cfg.DataDir, 0o700); err != nil {
+		return nil, nil, err
+	}
+	kept, err := openReserve(cfg.DataDir, cfg.ReserveBytes, logger)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, id, err := tryState(cfg, kept, logger)
 	var found damage
 	if !errors.As(err, &found) || cfg.Environment.OpenDisk != nil {
 		return store, id, err
@@ -26,11 +33,11 @@ func openState(cfg Config, logger *slog.Logger) (*storage, *identity, error) {
 	if err := quarantine(cfg.DataDir, found, logger); err != nil {
 		return nil, nil, err
 	}
-	return tryState(cfg, logger)
+	return tryState(cfg, kept, logger)
 }
 
-func tryState(cfg Config, logger *slog.Logger) (*storage, *identity, error) {
-	store, err := openStorage(cfg, logger)
+func tryState(cfg Config, kept *reserve, logger *slog.Logger) (*storage, *identity, error) {
+	store, err := openStorage(cfg, kept, logger)
 	if err != nil {
 		return nil, nil, err
 	}

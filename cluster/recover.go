@@ -73,7 +73,7 @@ func openSurvivor(dataDir string, logger *slog.Logger) (*survivor, error) {
 			WithRemedy("choose another survivor")
 	}
 	cfg := Config{DataDir: dataDir, Timings: Timings{}.complete(), Fatal: func(error) {}}
-	store, err := openStorage(cfg, logger)
+	store, err := openStorage(cfg, nil, logger)
 	if err != nil {
 		return nil, err
 	}

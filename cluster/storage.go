@@ -34,13 +34,11 @@ type storage struct {
 	stable    raft.StableStore
 	snapshots raft.SnapshotStore
 	release   func() error
+	reserve   *reserve
 }
 
-// openStorage opens the disk of cfg and creates the data directory when it is missing.
-func openStorage(cfg Config, logger *slog.Logger) (*storage, error) {
-	if err := durable.MakeDir(cfg.DataDir, 0o700); err != nil {
-		return nil, err
-	}
+// openStorage opens the disk of cfg, whose data directory exists. kept may be nil.
+func openStorage(cfg Config, kept *reserve, logger *slog.Logger) (*storage, error) {
 	open := cfg.Environment.OpenDisk
 	if open == nil {
 		open = func() (Disk, error) { return openBolt(cfg.DataDir, logger) }
@@ -49,10 +47,11 @@ func openStorage(cfg Config, logger *slog.Logger) (*storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := watch(disk, diskWatch{limit: cfg.Timings.Disk, fatal: cfg.Fatal})
+	s, err := watch(disk, diskWatch{limit: cfg.Timings.Disk, fatal: cfg.Fatal, reserve: kept})
 	if err != nil {
 		return nil, errors.Join(err, disk.Close())
 	}
+	s.reserve = kept
 	return s, nil
 }
 

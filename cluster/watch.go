@@ -12,8 +12,9 @@ import (
 // diskWatch ends a node whose disk fails or hangs. Raft would let it lead on, without a single commit, since heartbeats
 // need no disk (hashicorp/raft issues 503 and 614). Another node can lead only when this one is gone.
 type diskWatch struct {
-	limit time.Duration
-	fatal func(error)
+	limit   time.Duration
+	fatal   func(error)
+	reserve *reserve
 }
 
 func (w diskWatch) write(write func() error) error {
@@ -22,7 +23,8 @@ func (w diskWatch) write(write func() error) error {
 			WithRemedy("look at the disk of the data directory"))
 	})
 	defer late.Stop()
-	err := guarded(write)
+	// Entries and values may be written twice, and a range deleted twice.
+	err := w.reserve.rescue(func() error { return guarded(write) })
 	if err != nil {
 		err = durable.Wrap(err, "cannot write the raft log")
 		w.fatal(err)

@@ -183,6 +183,8 @@ func (s *stage) see(args []string) error {
 			}
 		case "level":
 			status.FeatureLevel = uint32(args[1][0] - '0')
+		case "full":
+			status.Content.Full = name == args[1]
 		case "no-leader":
 			status.Leader = ""
 		case "disputed":

@@ -25,7 +25,15 @@ func showCluster(out io.Writer, output format, nodes []client.NodeStatus) error 
 	if err != nil {
 		return err
 	}
-	return view.Health()
+	if err := view.Health(); err != nil {
+		return err
+	}
+	for _, node := range nodes { // the view is of one of them
+		if node.Err == nil && (node.Status.Content.Full || node.Status.Content.ReserveGivenUp) {
+			return node.Status.Health()
+		}
+	}
+	return nil
 }
 
 // combine takes the view of the node that has applied most, and adds what only each node knows of itself: the index it

@@ -49,6 +49,8 @@ type Upstream struct {
 type Limits struct {
 	ManifestBytes int64 // of one manifest
 	MemoryBytes   int64 // of the memory tier for small content
+	FreeBytes     int64 // of the disk that content leaves free
+	ReserveBytes  int64 // of the disk that are kept for the raft log
 }
 
 // Sources is where the configuration comes from.

@@ -38,6 +38,8 @@ upstreams:
 limits:
   manifest-bytes: 1MiB
   memory-bytes: 33554432
+  free-bytes: 1GiB
+  reserve-bytes: 0
 log: {level: debug}
 `
 
@@ -51,7 +53,7 @@ func wholeConfig() Config {
 		Upstreams: []Upstream{
 			{Name: "ghcr.io", URL: "https://ghcr.io"}, {Name: "up.test", URL: "http://127.0.0.1:5001"},
 		},
-		Limits:   Limits{ManifestBytes: 1 << 20, MemoryBytes: 32 << 20},
+		Limits:   Limits{ManifestBytes: 1 << 20, MemoryBytes: 32 << 20, FreeBytes: 1 << 30},
 		LogLevel: slog.LevelDebug,
 	}
 }

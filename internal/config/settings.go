@@ -65,6 +65,11 @@ func Settings() []Setting {
 		{Key: "limits.memory-bytes", Default: "256MiB", Doc: "memory for small content",
 			set: byteSize(1<<20, 1<<40, func(c *Config) *int64 { return &c.Limits.MemoryBytes })},
 
+		{Key: "limits.free-bytes", Default: "256MiB", Doc: "free disk below which no content is stored any more",
+			set: byteSize(0, 1<<40, func(c *Config) *int64 { return &c.Limits.FreeBytes })},
+		{Key: "limits.reserve-bytes", Default: "64MiB", Doc: "disk kept aside for the raft log, for when the disk is full " +
+			"nevertheless; 0 for none", set: byteSize(0, 1<<40, func(c *Config) *int64 { return &c.Limits.ReserveBytes })},
+
 		{Key: "log.level", Default: "info", Doc: "debug, info, warn or error", set: logLevel},
 	}
 }

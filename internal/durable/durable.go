@@ -28,6 +28,10 @@ func WriteFile(path string, data []byte, mode fs.FileMode) error {
 // fails, the file stays as it was. Errors of the disk have reason STORAGE_FULL or STORAGE_FAILED, those of write their own.
 // Concurrent calls for one path are safe; one of them wins.
 func WriteFrom(path string, mode fs.FileMode, write func(io.Writer) error) error {
+	return writeFrom(path, mode, func(file *os.File) error { return write(file) })
+}
+
+func writeFrom(path string, mode fs.FileMode, write func(*os.File) error) error {
 	temporary, err := writeTemporary(path, mode, write)
 	if err == nil {
 		err = Rename(temporary, path)
@@ -43,7 +47,7 @@ func WriteFrom(path string, mode fs.FileMode, write func(io.Writer) error) error
 
 // writeTemporary writes a new file beside path and fsyncs it. It returns the file's name even on an error that came after
 // the file was made.
-func writeTemporary(path string, mode fs.FileMode, write func(io.Writer) error) (name string, err error) {
+func writeTemporary(path string, mode fs.FileMode, write func(*os.File) error) (name string, err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return "", err

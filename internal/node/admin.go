@@ -11,8 +11,9 @@ import (
 // admin serves health and metrics, without credentials, on a port of its own.
 //
 // /livez tells that the process works. It never depends on a quorum, nor on other nodes: restarting this one would not
-// help. /readyz tells whether this node may be asked.
-func admin(m *metrics, ready func() error, logger *slog.Logger) http.Handler {
+// help. /readyz tells whether this node may be asked, and warns of a full disk, with
+// which it may.
+func admin(m *metrics, ready func() error, warning func() string, logger *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, "ok")
@@ -22,7 +23,7 @@ func admin(m *metrics, ready func() error, logger *slog.Logger) http.Handler {
 			answer(w, http.StatusServiceUnavailable, err.Error())
 			return
 		}
-		answer(w, http.StatusOK, "ok")
+		answer(w, http.StatusOK, "ok"+warning())
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn), Registry: m.registry,

@@ -151,6 +151,24 @@ func (n *Node) ready() error {
 	return n.caughtUp()
 }
 
+// warning says what is wrong with a node that is ready all the same; empty when nothing is.
+func (n *Node) warning() string {
+	c, store := n.cluster.Load(), n.store
+	if c == nil || store == nil {
+		return ""
+	}
+	_, full, err := store.Space()
+	switch {
+	case err != nil:
+		return ", but " + err.Error()
+	case c.ReserveGivenUp():
+		return ", but the disk is full, and the raft log has the last of it: free space or enlarge the volume"
+	case full:
+		return ", but the disk is nearly full: new content is answered, and not kept"
+	}
+	return ""
+}
+
 // caughtUp tells whether this node may answer those who came. A node that is stopping still does.
 func (n *Node) caughtUp() error {
 	c := n.cluster.Load()

@@ -36,7 +36,7 @@ func (n *Node) openStore() error {
 	}
 	var err error
 	n.store, err = blobstore.Open(filepath.Join(n.config.DataDir, contentDir), blobstore.Options{
-		MemoryBytes: n.config.Limits.MemoryBytes, Logger: n.options.Logger.With("part", "blobstore"),
+		MemoryBytes: n.config.Limits.MemoryBytes, FreeBytes: n.config.Limits.FreeBytes, Logger: n.options.Logger.With("part", "blobstore"),
 		Quarantined: n.quarantined,
 	})
 	if err != nil {
@@ -54,6 +54,7 @@ func (n *Node) openCluster() error {
 	opened, err := cluster.Open(cluster.Config{
 		DataDir: n.config.DataDir, Name: n.config.Name, Expect: n.config.Cluster.Expect, Join: n.config.Cluster.Join,
 		Listen: cluster.Addresses{Raft: n.config.Listen.Raft, Gossip: n.config.Listen.Gossip}, Fatal: n.fail,
+		ReserveBytes: n.config.Limits.ReserveBytes,
 		FeatureLevel: catalog.FeatureLevel(n.config.Cluster.FeatureLevel),
 		Advertise:    advertise(n.config, n.listeners), DeadVoterAfter: n.config.Cluster.DeadVoterAfter,
 	}, machine, n.catalog, n.peers, n.options.Logger.With("part", "cluster"))

@@ -34,7 +34,7 @@ const (
 
 // serveAdmin comes first and ends last, so that /livez answers for as long as the process works.
 func (n *Node) serveAdmin() {
-	server := n.httpServer(admin(n.metrics, n.ready, n.options.Logger))
+	server := n.httpServer(admin(n.metrics, n.ready, n.warning, n.options.Logger))
 	n.serve("admin API", n.listeners.admin, server.Serve)
 	n.onClose("admin API", func(ctx context.Context) error { return stopHTTP(ctx, server, drainAdmin) })
 }

@@ -38,6 +38,10 @@ func (s *state) read() []reading {
 		recordsHelp = "Records in the catalog, by kind."
 	)
 	compared, _ := c.Compared()
+	free, full, err := n.store.Space()
+	if err != nil {
+		n.options.Logger.Warn("the free space is not known", "error", err)
+	}
 	lag := float64(0)
 	if raft.CommitIndex > raft.AppliedIndex {
 		lag = float64(raft.CommitIndex - raft.AppliedIndex)
@@ -61,6 +65,10 @@ func (s *state) read() []reading {
 		{recordsName, recordsHelp, "blob", float64(stats.Blobs)},
 		{"ocistern_content_blobs", "Blobs on the disk of this node.", "", float64(usage.Blobs)},
 		{"ocistern_content_bytes", "Bytes of blobs on the disk of this node.", "", float64(usage.Bytes)},
+		{"ocistern_disk_free_bytes", "Free bytes of the disk of this node.", "", float64(free)},
+		{"ocistern_disk_full", "1 while no content is stored for want of space.", "", truth(full)},
+		{"ocistern_raft_reserve_given_up", "1 while the disk is full and the raft log has the last of it.", "",
+			truth(c.ReserveGivenUp())},
 		{"ocistern_content_memory_bytes", "Bytes of small content in the memory of this node.", "",
 			float64(usage.MemoryBytes)},
 	}

@@ -58,7 +58,12 @@ func catalogMessage(snapshot *catalog.Snapshot) *registryv1.Catalog {
 
 func (n *Node) contentMessage() *registryv1.Content {
 	usage := n.store.Usage()
+	free, full, err := n.store.Space()
+	if err != nil {
+		n.options.Logger.Warn("the free space is not known", "error", err)
+	}
 	return &registryv1.Content{
 		Blobs: uint64(usage.Blobs), Bytes: uint64(usage.Bytes), MemoryBytes: uint64(usage.MemoryBytes),
+		FreeBytes: uint64(free), Full: full, ReserveGivenUp: n.cluster.Load().ReserveGivenUp(),
 	}
 }

@@ -1528,12 +1528,18 @@ func (x *Comparison) GetDisputed() bool {
 }
 
 type Content struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Blobs         uint64                 `protobuf:"varint,1,opt,name=blobs,proto3" json:"blobs,omitempty"`
-	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	MemoryBytes   uint64                 `protobuf:"varint,3,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Blobs       uint64                 `protobuf:"varint,1,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	Bytes       uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	MemoryBytes uint64                 `protobuf:"varint,3,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// Of the disk.
+	FreeBytes uint64 `protobuf:"varint,4,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
+	// No content is stored for want of space.
+	Full bool `protobuf:"varint,5,opt,name=full,proto3" json:"full,omitempty"`
+	// The disk is full, and the raft log has the last of it.
+	ReserveGivenUp bool `protobuf:"varint,6,opt,name=reserve_given_up,json=reserveGivenUp,proto3" json:"reserve_given_up,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Content) Reset() {
@@ -1585,6 +1591,27 @@ func (x *Content) GetMemoryBytes() uint64 {
 		return x.MemoryBytes
 	}
 	return 0
+}
+
+func (x *Content) GetFreeBytes() uint64 {
+	if x != nil {
+		return x.FreeBytes
+	}
+	return 0
+}
+
+func (x *Content) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
+}
+
+func (x *Content) GetReserveGivenUp() bool {
+	if x != nil {
+		return x.ReserveGivenUp
+	}
+	return false
 }
 
 type Upstream struct {
@@ -1890,11 +1917,15 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"\x06voters\x18\x02 \x01(\rR\x06voters\x12\x12\n" +
 	"\x04told\x18\x03 \x01(\rR\x04told\x12\x14\n" +
 	"\x05equal\x18\x04 \x01(\rR\x05equal\x12\x1a\n" +
-	"\bdisputed\x18\x05 \x01(\bR\bdisputed\"X\n" +
+	"\bdisputed\x18\x05 \x01(\bR\bdisputed\"\xb5\x01\n" +
 	"\aContent\x12\x14\n" +
 	"\x05blobs\x18\x01 \x01(\x04R\x05blobs\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12!\n" +
-	"\fmemory_bytes\x18\x03 \x01(\x04R\vmemoryBytes\"L\n" +
+	"\fmemory_bytes\x18\x03 \x01(\x04R\vmemoryBytes\x12\x1d\n" +
+	"\n" +
+	"free_bytes\x18\x04 \x01(\x04R\tfreeBytes\x12\x12\n" +
+	"\x04full\x18\x05 \x01(\bR\x04full\x12(\n" +
+	"\x10reserve_given_up\x18\x06 \x01(\bR\x0ereserveGivenUp\"L\n" +
 	"\bUpstream\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x1a\n" +
