@@ -37,9 +37,9 @@ type Survivor struct {
 	Unfinished bool `json:"unfinished"`
 }
 
-// Examine reads the disk of a node that does not run, and changes nothing. It fails with reason STORAGE_FAILED when the node
-// runs or its disk fails, NOT_READY when it is no member of a cluster, CONTENT_CORRUPT, COMMAND_UNKNOWN, or that of the
-// node's retirement.
+// Examine reads the disk of a node that does not run, and changes nothing but what a start would: a damaged snapshot is set
+// aside, a log that conflicts with a snapshot is emptied. It fails with reason STORAGE_FAILED when the node runs or its disk
+// fails, NOT_READY when it is no member of a cluster, CONTENT_CORRUPT, COMMAND_UNKNOWN, or that of the node's retirement.
 func Examine(dataDir string, logger *slog.Logger) (found Survivor, err error) {
 	s, err := openSurvivor(dataDir, logger)
 	if err != nil {
