@@ -101,8 +101,10 @@ func TestErrorsAreShared(t *testing.T) {
 		}
 		r.begin <- nil
 		r.begin <- broken
-		if first, second, third := <-results, <-results, <-results; first != nil || second != broken || third != broken {
-			t.Errorf("got %v, %v and %v", first, second, third)
+		for i, want := range []error{nil, broken, broken} {
+			if err := <-results; !errors.Is(err, want) {
+				t.Errorf("result %d is %v, want %v", i, err, want)
+			}
 		}
 	})
 }
@@ -137,7 +139,9 @@ func TestLeaving(t *testing.T) {
 		}()
 		synctest.Wait()
 		leaveToo()
-		<-results
+		if err := <-results; !errors.Is(err, context.Canceled) {
+			t.Errorf("who left before the call got %v", err)
+		}
 		r.begin <- nil
 		if err := <-results; err != nil {
 			t.Errorf("who stayed got %v", err)
