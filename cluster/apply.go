@@ -178,25 +178,46 @@ func (c *Cluster) leaderPeer() (leader catalog.NodeID, peer string, err error) {
 // NOT_LEADER when this node does not lead or has not yet applied what it leads, and COMMAND_UNKNOWN for what the state
 // machine would not understand: one such entry in the log would stop every node.
 func (c *Cluster) ApplyLocal(ctx context.Context, request fsm.Request) (catalog.LogIndex, error) {
+	result := c.ApplyAllLocal(ctx, []fsm.Request{request})[0]
+	return result.Index, result.Err
+}
+
+// ApplyAllLocal is ApplyLocal for many requests at once. Each is decided for itself.
+func (c *Cluster) ApplyAllLocal(ctx context.Context, requests []fsm.Request) []catalog.Result {
+	results, submitted := make([]catalog.Result, len(requests)), make([]*submission, 0, len(requests))
+	raised := c.catalog.Snapshot().FeatureLevel() >= catalog.LevelRequests
+	for i, request := range requests {
+		switch err := c.mayApply(ctx, request, raised); {
+		case err != nil:
+			results[i].Err = err
+		case raised:
+			submitted = append(submitted, &submission{
+				Request: request, ctx: ctx, done: make(chan catalog.Result, 1), place: i,
+			})
+		default:
+			results[i].Index, results[i].Err = c.propose(ctx, request.Command)
+		}
+	}
+	_ = c.writes.add(submitted...) // each that does not fit is told
+	for _, s := range submitted {
+		results[s.place].Index, results[s.place].Err = c.awaitResult(ctx, s)
+	}
+	return results
+}
+
+// mayApply tells that a leader may be given a request; raised, whether the feature level has requests.
+func (c *Cluster) mayApply(ctx context.Context, request fsm.Request, raised bool) error {
 	if _, err := fsm.Decode(request.Command); err != nil {
-		return 0, err
+		return err
 	}
-	snapshot := c.catalog.Snapshot()
-	raised, named := snapshot.FeatureLevel() >= catalog.LevelRequests, request.ID != catalog.RequestID{}
-	switch {
 	// A new leader has applied nothing of what it will lead, and the first command of a new cluster names it.
-	case snapshot.ClusterID() == "":
-		return 0, errdef.New(errdef.NotLeader, "node %s is not ready to lead", c.Self())
-	case named && !raised: // its submitter has applied more than this node
-		return 0, errdef.New(errdef.NotLeader, "node %s has not caught up with its cluster's feature level", c.Self())
+	if c.catalog.Snapshot().ClusterID() == "" {
+		return errdef.New(errdef.NotLeader, "node %s is not ready to lead", c.Self())
 	}
-	if err := c.mayPropose(ctx); err != nil {
-		return 0, err
+	if request.ID != (catalog.RequestID{}) && !raised { // its submitter has applied more than this node
+		return errdef.New(errdef.NotLeader, "node %s has not caught up with its cluster's feature level", c.Self())
 	}
-	if raised {
-		return c.enqueue(ctx, request)
-	}
-	return c.propose(ctx, request.Command)
+	return c.mayPropose(ctx)
 }
 
 // mayPropose tells that a leader may be given an entry by a caller who still waits.

@@ -33,6 +33,7 @@ type submission struct {
 	ctx     context.Context
 	claimed atomic.Bool
 	done    chan catalog.Result // buffered; Err may also be Raft's (see applyError)
+	place   int                 // among those of its call
 }
 
 // claim decides what becomes of a submission, once: it is packed, or whoever waits for it gives up and it is certainly not.
@@ -51,17 +52,22 @@ func newQueue() *queue {
 	return &queue{wake: make(chan struct{}, 1), slots: make(chan struct{}, entriesInFlight)}
 }
 
-// add fails with reason OVERLOADED when too much waits already.
-func (q *queue) add(s *submission) error {
+// add puts submissions at the end, next to each other. Those for which too much waits already are told so, with reason
+// OVERLOADED, and so is the caller.
+func (q *queue) add(all ...*submission) (full error) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
-	if len(q.waiting) >= maxQueued || q.bytes+len(s.Command) > maxQueuedBytes {
-		return errdef.New(errdef.Overloaded, "not submitted: %d requests of %d bytes wait on the leader",
-			len(q.waiting), q.bytes).WithRemedy("try again later, or with fewer requests at a time")
+	for _, s := range all {
+		if len(q.waiting) >= maxQueued || q.bytes+len(s.Command) > maxQueuedBytes {
+			full = errdef.New(errdef.Overloaded, "not submitted: %d requests of %d bytes wait on the leader",
+				len(q.waiting), q.bytes).WithRemedy("try again later, or with fewer requests at a time")
+			s.done <- catalog.Result{Err: full}
+			continue
+		}
+		q.waiting, q.bytes = append(q.waiting, s), q.bytes+len(s.Command)
 	}
-	q.waiting, q.bytes = append(q.waiting, s), q.bytes+len(s.Command)
 	q.poke()
-	return nil
+	return full
 }
 
 // poke says that something waits.
@@ -95,12 +101,8 @@ func (q *queue) take() []*submission {
 	return batch
 }
 
-// enqueue submits a request to this node, which leads, together with whatever waits by then.
-func (c *Cluster) enqueue(ctx context.Context, request fsm.Request) (catalog.LogIndex, error) {
-	s := &submission{Request: request, ctx: ctx, done: make(chan catalog.Result, 1)}
-	if err := c.writes.add(s); err != nil {
-		return 0, err
-	}
+// awaitResult returns what became of a submission that was added to the queue.
+func (c *Cluster) awaitResult(ctx context.Context, s *submission) (catalog.LogIndex, error) {
 	select {
 	case result := <-s.done:
 		return result.Index, result.Err

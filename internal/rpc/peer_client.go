@@ -8,13 +8,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 
 	"github.com/ocistern/ocistern/cluster"
-	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/fill"
@@ -27,7 +22,8 @@ const memberTimeout = 3 * time.Second
 // PeerClient calls the peer service of other nodes by address. A node that cannot be reached is reason UNAVAILABLE, at
 // once when its address is known to be dead. It implements cluster.Peers and is safe for concurrent use.
 type PeerClient struct {
-	pool *pool
+	pool    *pool
+	applies applies
 }
 
 var _ cluster.Peers = (*PeerClient)(nil)
@@ -35,7 +31,7 @@ var _ cluster.Peers = (*PeerClient)(nil)
 // NewPeerClient returns a PeerClient that dials nobody yet. clusterID returns the id of this node's cluster, empty
 // while it has none; it is called on every call.
 func NewPeerClient(clusterID func() string) *PeerClient {
-	return &PeerClient{pool: newPool(identity{clusterID: clusterID})}
+	return &PeerClient{pool: newPool(identity{clusterID: clusterID}), applies: applies{to: map[string]*applier{}}}
 }
 
 // Close ends all calls and closes all connections.
@@ -47,31 +43,6 @@ func (c *PeerClient) service(address string) (peerv1.PeerServiceClient, error) {
 		return nil, err
 	}
 	return peerv1.NewPeerServiceClient(conn), nil
-}
-
-// Apply submits a request to the node at address, the leader. It fails with OUTCOME_UNKNOWN when the command may have
-// been submitted although no answer came.
-func (c *PeerClient) Apply(ctx context.Context, address string, request fsm.Request) (catalog.LogIndex, error) {
-	service, err := c.service(address)
-	if err != nil {
-		return 0, err
-	}
-	var reached peer.Peer
-	response, err := service.Apply(ctx, applyMessage(request), grpc.Peer(&reached))
-	if err != nil {
-		return 0, applyError(address, err, reached.Addr != nil)
-	}
-	return catalog.LogIndex(response.GetIndex()), nil
-}
-
-// applyError tells what a failed Apply means. It is certain that the command was not submitted when no connection was
-// found, when gRPC refused the request, and when the node itself says so, with a reason.
-func applyError(address string, err error, sent bool) error {
-	refused := status.Code(err) == codes.ResourceExhausted || status.Code(err) == codes.Unimplemented
-	if answered := len(status.Convert(err).Details()) > 0; sent && !answered && !refused {
-		return errdef.Wrap(errdef.OutcomeUnknown, errdef.FromGRPC(err), "peer %s took a command and gave no answer", address)
-	}
-	return peerError(address, err)
 }
 
 // Promise asks the node at address, whose disk is empty, to reserve itself for a cluster about to be bootstrapped.

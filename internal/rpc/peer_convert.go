@@ -2,31 +2,12 @@ package rpc
 
 import (
 	"github.com/ocistern/ocistern/cluster"
-	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/fill"
 	peerv1 "github.com/ocistern/ocistern/internal/proto/ocistern/peer/v1"
 	"github.com/ocistern/ocistern/internal/reference"
 )
-
-func applyMessage(request fsm.Request) *peerv1.ApplyRequest {
-	message := &peerv1.ApplyRequest{Command: request.Command, Since: uint64(request.Since)}
-	if request.ID != (catalog.RequestID{}) {
-		message.RequestId = request.ID[:]
-	}
-	return message
-}
-
-func parseApply(message *peerv1.ApplyRequest) (fsm.Request, error) {
-	request := fsm.Request{Command: message.GetCommand()}
-	request.Since = catalog.LogIndex(message.GetSince())
-	if length := len(message.GetRequestId()); length != 0 && length != len(request.ID) {
-		return request, errdef.New(errdef.CommandUnknown, "request id of %d bytes", length)
-	}
-	copy(request.ID[:], message.GetRequestId())
-	return request, nil
-}
 
 func refreshMessage(key fill.Key, seen catalog.LogIndex) *peerv1.RefreshRequest {
 	return &peerv1.RefreshRequest{

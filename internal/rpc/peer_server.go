@@ -36,7 +36,7 @@ type Founder interface {
 
 // Leader is what peers ask of this node when it leads; else it fails with NOT_LEADER. Package cluster implements it.
 type Leader interface {
-	ApplyLocal(ctx context.Context, request fsm.Request) (catalog.LogIndex, error)
+	ApplyAllLocal(ctx context.Context, requests []fsm.Request) []catalog.Result
 	ReadIndexLocal(ctx context.Context) (catalog.LogIndex, error)
 	SurveyLocal(ctx context.Context) ([]cluster.Member, error)
 	OperateLocal(ctx context.Context, operation cluster.Operation) (catalog.NodeID, error)
@@ -81,16 +81,6 @@ type peerService struct {
 	leader  Leader
 	filler  Filler
 	store   registry.Store
-}
-
-// Apply implements the peer service.
-func (s *peerService) Apply(ctx context.Context, request *peerv1.ApplyRequest) (*peerv1.ApplyResponse, error) {
-	parsed, err := parseApply(request)
-	if err != nil {
-		return nil, err
-	}
-	index, err := s.leader.ApplyLocal(ctx, parsed)
-	return &peerv1.ApplyResponse{Index: uint64(index)}, err
 }
 
 // Refresh implements the peer service.

@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,12 +42,17 @@ type node struct {
 
 func (n *node) ClusterID() string { return n.id }
 
-func (n *node) ApplyLocal(ctx context.Context, request fsm.Request) (catalog.LogIndex, error) {
-	if n.apply != nil {
-		return n.apply(ctx, request)
+func (n *node) ApplyAllLocal(ctx context.Context, requests []fsm.Request) []catalog.Result {
+	results := make([]catalog.Result, len(requests))
+	for i, request := range requests {
+		if n.apply != nil {
+			results[i].Index, results[i].Err = n.apply(ctx, request)
+			continue
+		}
+		n.submitted = request
+		results[i] = catalog.Result{Index: catalog.LogIndex(len(request.Command)), Err: n.err}
 	}
-	n.submitted = request
-	return catalog.LogIndex(len(request.Command)), n.err
+	return results
 }
 
 func (n *node) Promise(_ context.Context, promise cluster.Promise) error {
@@ -133,7 +140,7 @@ func TestPeerCallsCross(t *testing.T) {
 			t.Errorf("apply: %d, %v; arrived as %v since %d", index, err, n.submitted.ID, n.submitted.Since)
 		}
 	}
-	if _, err := parseApply(&peerv1.ApplyRequest{RequestId: []byte{1}}); errdef.ReasonOf(err) != errdef.CommandUnknown {
+	if _, err := parseSubmission(&peerv1.ApplyRequest_Submission{RequestId: []byte{1}}); errdef.ReasonOf(err) != errdef.CommandUnknown {
 		t.Errorf("a short request id: %v", err)
 	}
 	if index, err := c.ReadIndex(ctx, address); err != nil || index != 11 {
@@ -326,6 +333,51 @@ func TestLostAnswerOfApply(t *testing.T) {
 		}
 		cancel()
 	}
+}
+
+// What is submitted at the same time shares calls, and each gets its own result.
+func TestAppliesAreShared(t *testing.T) {
+	begin, calls := make(chan struct{}), new(atomic.Int64)
+	n := &node{id: "one", apply: func(_ context.Context, request fsm.Request) (catalog.LogIndex, error) {
+		<-begin
+		if len(request.Command)%2 == 1 {
+			return 0, errdef.New(errdef.TagConflict, "planted %d", len(request.Command)).WithRemedy("try %d", len(request.Command)+1)
+		}
+		return catalog.LogIndex(len(request.Command)), nil
+	}}
+	server := NewPeerServer(PeerConfig{
+		Member: n, Founder: n, Leader: countingLeader{n, calls}, Filler: n, Store: registrytest.New(t).Store, Logger: quiet(),
+	})
+	address, peers := serve(t, server), client(t, "one")
+	const callers = 64
+	var all sync.WaitGroup
+	for i := range callers {
+		all.Go(func() {
+			index, err := peers.Apply(t.Context(), address, fsm.Request{Command: make([]byte, i)})
+			switch {
+			case i%2 == 0 && (err != nil || int(index) != i):
+				t.Errorf("request %d got %d, %v", i, index, err)
+			case i%2 == 1 && (errdef.ReasonOf(err) != errdef.TagConflict || !strings.Contains(err.Error(), fmt.Sprintf("planted %d (try %d)", i, i+1))):
+				t.Errorf("request %d got %d, %v", i, index, err)
+			}
+		})
+	}
+	close(begin)
+	all.Wait()
+	if made := calls.Load(); made == 0 || made > callers/2 {
+		t.Errorf("%d requests were submitted with %d calls", callers, made)
+	}
+}
+
+// countingLeader counts calls, not requests.
+type countingLeader struct {
+	*node
+	calls *atomic.Int64
+}
+
+func (c countingLeader) ApplyAllLocal(ctx context.Context, requests []fsm.Request) []catalog.Result {
+	c.calls.Add(1)
+	return c.node.ApplyAllLocal(ctx, requests)
 }
 
 // Connections to addresses that are gone do not pile up.

@@ -123,12 +123,8 @@ func (ContentKind) EnumDescriptor() ([]byte, []int) {
 }
 
 type ApplyRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Command []byte                 `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
-	// From feature level 2 on: names the request, so that it may be sent again. Empty for one that is sent once.
-	RequestId []byte `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Catalog index of the submitter when it drew the id.
-	Since         uint64 `protobuf:"varint,3,opt,name=since,proto3" json:"since,omitempty"`
+	state         protoimpl.MessageState     `protogen:"open.v1"`
+	Submissions   []*ApplyRequest_Submission `protobuf:"bytes,1,rep,name=submissions,proto3" json:"submissions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -163,30 +159,17 @@ func (*ApplyRequest) Descriptor() ([]byte, []int) {
 	return file_ocistern_peer_v1_peer_proto_rawDescGZIP(), []int{0}
 }
 
-func (x *ApplyRequest) GetCommand() []byte {
+func (x *ApplyRequest) GetSubmissions() []*ApplyRequest_Submission {
 	if x != nil {
-		return x.Command
+		return x.Submissions
 	}
 	return nil
-}
-
-func (x *ApplyRequest) GetRequestId() []byte {
-	if x != nil {
-		return x.RequestId
-	}
-	return nil
-}
-
-func (x *ApplyRequest) GetSince() uint64 {
-	if x != nil {
-		return x.Since
-	}
-	return 0
 }
 
 type ApplyResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each submission, in their order.
+	Results       []*ApplyResponse_Result `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -221,11 +204,11 @@ func (*ApplyResponse) Descriptor() ([]byte, []int) {
 	return file_ocistern_peer_v1_peer_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *ApplyResponse) GetIndex() uint64 {
+func (x *ApplyResponse) GetResults() []*ApplyResponse_Result {
 	if x != nil {
-		return x.Index
+		return x.Results
 	}
-	return 0
+	return nil
 }
 
 type RefreshRequest struct {
@@ -1154,6 +1137,122 @@ func (*RetireResponse) Descriptor() ([]byte, []int) {
 	return file_ocistern_peer_v1_peer_proto_rawDescGZIP(), []int{18}
 }
 
+type ApplyRequest_Submission struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Command []byte                 `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
+	// From feature level 2 on: names the request, so that it may be sent again. Empty for one that is sent once.
+	RequestId []byte `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Catalog index of the submitter when it drew the id.
+	Since         uint64 `protobuf:"varint,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyRequest_Submission) Reset() {
+	*x = ApplyRequest_Submission{}
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyRequest_Submission) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyRequest_Submission) ProtoMessage() {}
+
+func (x *ApplyRequest_Submission) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyRequest_Submission.ProtoReflect.Descriptor instead.
+func (*ApplyRequest_Submission) Descriptor() ([]byte, []int) {
+	return file_ocistern_peer_v1_peer_proto_rawDescGZIP(), []int{0, 0}
+}
+
+func (x *ApplyRequest_Submission) GetCommand() []byte {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *ApplyRequest_Submission) GetRequestId() []byte {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+func (x *ApplyRequest_Submission) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+type ApplyResponse_Result struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Index of the entry that decided it.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// A google.rpc.Status, as that of a call that fails; empty for a command that was applied.
+	Status        []byte `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyResponse_Result) Reset() {
+	*x = ApplyResponse_Result{}
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyResponse_Result) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyResponse_Result) ProtoMessage() {}
+
+func (x *ApplyResponse_Result) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyResponse_Result.ProtoReflect.Descriptor instead.
+func (*ApplyResponse_Result) Descriptor() ([]byte, []int) {
+	return file_ocistern_peer_v1_peer_proto_rawDescGZIP(), []int{1, 0}
+}
+
+func (x *ApplyResponse_Result) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ApplyResponse_Result) GetStatus() []byte {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
 type FetchContentResponse_Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MediaType     string                 `protobuf:"bytes,1,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
@@ -1164,7 +1263,7 @@ type FetchContentResponse_Header struct {
 
 func (x *FetchContentResponse_Header) Reset() {
 	*x = FetchContentResponse_Header{}
-	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1275,7 @@ func (x *FetchContentResponse_Header) String() string {
 func (*FetchContentResponse_Header) ProtoMessage() {}
 
 func (x *FetchContentResponse_Header) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_ocistern_peer_v1_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,14 +1309,20 @@ var File_ocistern_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1bocistern/peer/v1/peer.proto\x12\x10ocistern.peer.v1\"]\n" +
-	"\fApplyRequest\x12\x18\n" +
+	"\x1bocistern/peer/v1/peer.proto\x12\x10ocistern.peer.v1\"\xb8\x01\n" +
+	"\fApplyRequest\x12K\n" +
+	"\vsubmissions\x18\x01 \x03(\v2).ocistern.peer.v1.ApplyRequest.SubmissionR\vsubmissions\x1a[\n" +
+	"\n" +
+	"Submission\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\fR\acommand\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\fR\trequestId\x12\x14\n" +
-	"\x05since\x18\x03 \x01(\x04R\x05since\"%\n" +
-	"\rApplyResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"\xb8\x01\n" +
+	"\x05since\x18\x03 \x01(\x04R\x05since\"\x89\x01\n" +
+	"\rApplyResponse\x12@\n" +
+	"\aresults\x18\x01 \x03(\v2&.ocistern.peer.v1.ApplyResponse.ResultR\aresults\x1a6\n" +
+	"\x06Result\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\fR\x06status\"\xb8\x01\n" +
 	"\x0eRefreshRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1e\n" +
 	"\n" +
@@ -1317,7 +1422,7 @@ func file_ocistern_peer_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_ocistern_peer_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_ocistern_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_ocistern_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_ocistern_peer_v1_peer_proto_goTypes = []any{
 	(RefreshKind)(0),                    // 0: ocistern.peer.v1.RefreshKind
 	(ContentKind)(0),                    // 1: ocistern.peer.v1.ContentKind
@@ -1340,36 +1445,40 @@ var file_ocistern_peer_v1_peer_proto_goTypes = []any{
 	(*GetHashResponse)(nil),             // 18: ocistern.peer.v1.GetHashResponse
 	(*RetireRequest)(nil),               // 19: ocistern.peer.v1.RetireRequest
 	(*RetireResponse)(nil),              // 20: ocistern.peer.v1.RetireResponse
-	(*FetchContentResponse_Header)(nil), // 21: ocistern.peer.v1.FetchContentResponse.Header
+	(*ApplyRequest_Submission)(nil),     // 21: ocistern.peer.v1.ApplyRequest.Submission
+	(*ApplyResponse_Result)(nil),        // 22: ocistern.peer.v1.ApplyResponse.Result
+	(*FetchContentResponse_Header)(nil), // 23: ocistern.peer.v1.FetchContentResponse.Header
 }
 var file_ocistern_peer_v1_peer_proto_depIdxs = []int32{
-	0,  // 0: ocistern.peer.v1.RefreshRequest.kind:type_name -> ocistern.peer.v1.RefreshKind
-	1,  // 1: ocistern.peer.v1.FetchContentRequest.kind:type_name -> ocistern.peer.v1.ContentKind
-	21, // 2: ocistern.peer.v1.FetchContentResponse.header:type_name -> ocistern.peer.v1.FetchContentResponse.Header
-	9,  // 3: ocistern.peer.v1.PromiseRequest.candidates:type_name -> ocistern.peer.v1.Candidate
-	2,  // 4: ocistern.peer.v1.PeerService.Apply:input_type -> ocistern.peer.v1.ApplyRequest
-	4,  // 5: ocistern.peer.v1.PeerService.Refresh:input_type -> ocistern.peer.v1.RefreshRequest
-	6,  // 6: ocistern.peer.v1.PeerService.FetchContent:input_type -> ocistern.peer.v1.FetchContentRequest
-	8,  // 7: ocistern.peer.v1.PeerService.Promise:input_type -> ocistern.peer.v1.PromiseRequest
-	11, // 8: ocistern.peer.v1.PeerService.Release:input_type -> ocistern.peer.v1.ReleaseRequest
-	13, // 9: ocistern.peer.v1.PeerService.GetState:input_type -> ocistern.peer.v1.GetStateRequest
-	15, // 10: ocistern.peer.v1.PeerService.ReadIndex:input_type -> ocistern.peer.v1.ReadIndexRequest
-	17, // 11: ocistern.peer.v1.PeerService.GetHash:input_type -> ocistern.peer.v1.GetHashRequest
-	19, // 12: ocistern.peer.v1.PeerService.Retire:input_type -> ocistern.peer.v1.RetireRequest
-	3,  // 13: ocistern.peer.v1.PeerService.Apply:output_type -> ocistern.peer.v1.ApplyResponse
-	5,  // 14: ocistern.peer.v1.PeerService.Refresh:output_type -> ocistern.peer.v1.RefreshResponse
-	7,  // 15: ocistern.peer.v1.PeerService.FetchContent:output_type -> ocistern.peer.v1.FetchContentResponse
-	10, // 16: ocistern.peer.v1.PeerService.Promise:output_type -> ocistern.peer.v1.PromiseResponse
-	12, // 17: ocistern.peer.v1.PeerService.Release:output_type -> ocistern.peer.v1.ReleaseResponse
-	14, // 18: ocistern.peer.v1.PeerService.GetState:output_type -> ocistern.peer.v1.GetStateResponse
-	16, // 19: ocistern.peer.v1.PeerService.ReadIndex:output_type -> ocistern.peer.v1.ReadIndexResponse
-	18, // 20: ocistern.peer.v1.PeerService.GetHash:output_type -> ocistern.peer.v1.GetHashResponse
-	20, // 21: ocistern.peer.v1.PeerService.Retire:output_type -> ocistern.peer.v1.RetireResponse
-	13, // [13:22] is the sub-list for method output_type
-	4,  // [4:13] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	21, // 0: ocistern.peer.v1.ApplyRequest.submissions:type_name -> ocistern.peer.v1.ApplyRequest.Submission
+	22, // 1: ocistern.peer.v1.ApplyResponse.results:type_name -> ocistern.peer.v1.ApplyResponse.Result
+	0,  // 2: ocistern.peer.v1.RefreshRequest.kind:type_name -> ocistern.peer.v1.RefreshKind
+	1,  // 3: ocistern.peer.v1.FetchContentRequest.kind:type_name -> ocistern.peer.v1.ContentKind
+	23, // 4: ocistern.peer.v1.FetchContentResponse.header:type_name -> ocistern.peer.v1.FetchContentResponse.Header
+	9,  // 5: ocistern.peer.v1.PromiseRequest.candidates:type_name -> ocistern.peer.v1.Candidate
+	2,  // 6: ocistern.peer.v1.PeerService.Apply:input_type -> ocistern.peer.v1.ApplyRequest
+	4,  // 7: ocistern.peer.v1.PeerService.Refresh:input_type -> ocistern.peer.v1.RefreshRequest
+	6,  // 8: ocistern.peer.v1.PeerService.FetchContent:input_type -> ocistern.peer.v1.FetchContentRequest
+	8,  // 9: ocistern.peer.v1.PeerService.Promise:input_type -> ocistern.peer.v1.PromiseRequest
+	11, // 10: ocistern.peer.v1.PeerService.Release:input_type -> ocistern.peer.v1.ReleaseRequest
+	13, // 11: ocistern.peer.v1.PeerService.GetState:input_type -> ocistern.peer.v1.GetStateRequest
+	15, // 12: ocistern.peer.v1.PeerService.ReadIndex:input_type -> ocistern.peer.v1.ReadIndexRequest
+	17, // 13: ocistern.peer.v1.PeerService.GetHash:input_type -> ocistern.peer.v1.GetHashRequest
+	19, // 14: ocistern.peer.v1.PeerService.Retire:input_type -> ocistern.peer.v1.RetireRequest
+	3,  // 15: ocistern.peer.v1.PeerService.Apply:output_type -> ocistern.peer.v1.ApplyResponse
+	5,  // 16: ocistern.peer.v1.PeerService.Refresh:output_type -> ocistern.peer.v1.RefreshResponse
+	7,  // 17: ocistern.peer.v1.PeerService.FetchContent:output_type -> ocistern.peer.v1.FetchContentResponse
+	10, // 18: ocistern.peer.v1.PeerService.Promise:output_type -> ocistern.peer.v1.PromiseResponse
+	12, // 19: ocistern.peer.v1.PeerService.Release:output_type -> ocistern.peer.v1.ReleaseResponse
+	14, // 20: ocistern.peer.v1.PeerService.GetState:output_type -> ocistern.peer.v1.GetStateResponse
+	16, // 21: ocistern.peer.v1.PeerService.ReadIndex:output_type -> ocistern.peer.v1.ReadIndexResponse
+	18, // 22: ocistern.peer.v1.PeerService.GetHash:output_type -> ocistern.peer.v1.GetHashResponse
+	20, // 23: ocistern.peer.v1.PeerService.Retire:output_type -> ocistern.peer.v1.RetireResponse
+	15, // [15:24] is the sub-list for method output_type
+	6,  // [6:15] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_ocistern_peer_v1_peer_proto_init() }
@@ -1387,7 +1496,7 @@ func file_ocistern_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ocistern_peer_v1_peer_proto_rawDesc), len(file_ocistern_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,7 +37,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type PeerServiceClient interface {
-	// Apply submits a command to the leader of the cluster, which this node must be.
+	// Apply submits commands to the leader of the cluster, which this node must be. Each is decided for itself.
 	Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error)
 	// Refresh makes the owner of a key ask the upstream, once for all who wait, and publish what it learned.
 	Refresh(ctx context.Context, in *RefreshRequest, opts ...grpc.CallOption) (*RefreshResponse, error)
@@ -168,7 +168,7 @@ func (c *peerServiceClient) Retire(ctx context.Context, in *RetireRequest, opts 
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
 type PeerServiceServer interface {
-	// Apply submits a command to the leader of the cluster, which this node must be.
+	// Apply submits commands to the leader of the cluster, which this node must be. Each is decided for itself.
 	Apply(context.Context, *ApplyRequest) (*ApplyResponse, error)
 	// Refresh makes the owner of a key ask the upstream, once for all who wait, and publish what it learned.
 	Refresh(context.Context, *RefreshRequest) (*RefreshResponse, error)
