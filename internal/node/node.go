@@ -79,7 +79,7 @@ func Start(cfg config.Config, options Options) (*Node, error) {
 		life: life{fatal: make(chan error, 1)},
 	}
 	for _, open := range []func() error{
-		n.listen, n.openStore, n.openCluster, n.openReplication, n.openFill, n.servePeers, n.serveCallers,
+		n.listen, n.openCollector, n.openStore, n.openCluster, n.openReplication, n.openFill, n.servePeers, n.serveCallers,
 	} {
 		if err := open(); err != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
