@@ -29,6 +29,9 @@ type Options struct {
 	// Restored is called after a snapshot has replaced the catalog: what came with it was never told to Applied. It must
 	// be cheap. May be nil.
 	Restored func()
+	// Hurry lets a snapshot take breaks, for the sake of commands, until it is closed: raft waits for a snapshot that is
+	// under way before it ends. Nil for none.
+	Hurry <-chan struct{}
 }
 
 // FSM is the state machine that raft drives. Raft calls its methods from one goroutine; only a snapshot that was
@@ -172,7 +175,7 @@ func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	if f.stopped != nil {
 		return nil, f.stopped
 	}
-	return persister{snapshot: f.catalog.Snapshot()}, nil
+	return persister{snapshot: f.catalog.Snapshot(), hurry: f.options.Hurry}, nil
 }
 
 // Restore replaces the catalog by a snapshot and closes it. On an error, reason SNAPSHOT_INVALID where the bytes are

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"io"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/proto"
@@ -22,11 +23,16 @@ const maxRecordBytes = MaxCommandBytes + 1<<20
 // persister writes one captured snapshot of the catalog, while the FSM goes on.
 type persister struct {
 	snapshot *catalog.Snapshot
+	hurry    <-chan struct{} // nil for without breaks
 }
 
 // Persist implements raft.FSMSnapshot.
 func (p persister) Persist(sink raft.SnapshotSink) error {
-	if err := WriteSnapshot(sink, p.snapshot); err != nil {
+	to := io.Writer(sink)
+	if p.hurry != nil {
+		to = &considerate{to: sink, since: time.Now(), hurry: p.hurry}
+	}
+	if err := WriteSnapshot(to, p.snapshot); err != nil {
 		if cancelErr := sink.Cancel(); cancelErr != nil {
 			return errdef.Wrap(errdef.Internal, err, "snapshot is left behind: %v", cancelErr)
 		}

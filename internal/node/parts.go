@@ -48,7 +48,10 @@ func (n *Node) openStore() error {
 
 func (n *Node) openCluster() error {
 	n.catalog = catalog.New()
-	machine := fsm.New(n.catalog, fsm.Options{Stop: n.fail, Applied: n.applied, Restored: n.restored})
+	hurry, hasten := context.WithCancel(context.Background())
+	machine := fsm.New(n.catalog, fsm.Options{
+		Stop: n.fail, Applied: n.applied, Restored: n.restored, Hurry: hurry.Done(),
+	})
 	n.peers = rpc.NewPeerClient(n.clusterID)
 	n.onClose("connections to peers", func(context.Context) error { return n.peers.Close() })
 	opened, err := cluster.Open(cluster.Config{
@@ -59,10 +62,14 @@ func (n *Node) openCluster() error {
 		Advertise:    advertise(n.config, n.listeners), DeadVoterAfter: n.config.Cluster.DeadVoterAfter,
 	}, machine, n.catalog, n.peers, n.options.Logger.With("part", "cluster"))
 	if err != nil {
+		hasten()
 		return err
 	}
 	n.cluster.Store(opened)
-	n.onClose("cluster", opened.Shutdown)
+	n.onClose("cluster", func(ctx context.Context) error {
+		hasten()
+		return opened.Shutdown(ctx)
+	})
 	n.metrics.watch(n)
 	return nil
 }

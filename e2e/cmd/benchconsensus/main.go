@@ -66,6 +66,7 @@ type options struct {
 	rounds                     int
 	length                     time.Duration
 	kills, transfers, records  int
+	writers, snapshots         int // writers during snapshots, and nodes that must take one
 	quick, keep                bool
 }
 
@@ -208,7 +209,9 @@ func parse(args []string, progress io.Writer) (options, error) {
 	if o.match, err = regexp.Compile(match); err != nil {
 		return o, fmt.Errorf("-match: %w", err)
 	}
+	o.writers, o.snapshots = 64, nodeCount
 	if o.quick {
+		o.writers, o.snapshots = 4, 1
 		o.rounds, o.length = 1, 300*time.Millisecond
 		o.kills, o.transfers, o.records = 1, 1, 20_000
 	}

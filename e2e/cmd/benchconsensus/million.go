@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -32,7 +31,6 @@ const (
 	loadTime      = 10 * time.Minute
 	snapshotTime  = 4 * time.Minute
 	snapshotPoll  = 5 * time.Millisecond
-	snapshotUsers = 64
 )
 
 // million fills a cluster of its own with a million records and measures what that costs.
@@ -122,40 +120,50 @@ func publishArtifacts(first, count int) catalog.Publish {
 	return publish
 }
 
-// snapshot writes until each node has taken a snapshot of its own accord, and compares what was written meanwhile with
+// snapshot writes until nodes have taken snapshots of their own accord, and compares what was written meanwhile with
 // the rest. Whenever one node is at it, all are slower: they share the machine.
-func (b *bench) snapshot(ctx context.Context, o *ocistern) (err error) {
-	c, err := o.dial(ctx, connections, false)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.close()) }()
-	watching, stop := context.WithCancel(ctx)
+func (b *bench) snapshot(ctx context.Context, o *ocistern) error {
+	watching, stop := context.WithTimeout(ctx, snapshotTime)
 	defer stop()
-	var taken atomic.Pointer[[]window]
-	watched := make(chan error, 1)
+	type outcome struct {
+		windows []window
+		err     error
+	}
+	watched := make(chan outcome, 1)
 	go func() {
-		windows, err := watchSnapshots(watching, o.cluster)
-		taken.Store(&windows)
-		watched <- err
+		windows, err := watchSnapshots(watching, o.cluster, b.snapshots)
+		watched <- outcome{windows, err}
 	}()
 	var samples []sample
-	for enough := time.Now().Add(snapshotTime); taken.Load() == nil; {
-		if time.Now().After(enough) {
-			return fmt.Errorf("the nodes took no snapshots within %s", snapshotTime)
-		}
-		more, err := drive(ctx, snapshotUsers, time.Second, func(ctx context.Context, client int) error {
-			return c.write(ctx, client, client)
-		})
+	for failures := 0; ; {
+		more, err := b.writeForASecond(ctx, o)
 		if err != nil {
-			return err
+			if failures++; failures == attempts {
+				return err
+			}
+			b.progress("writing failed, trying again: %v", err)
 		}
 		samples = append(samples, more...)
+		select {
+		case taken := <-watched:
+			if taken.err != nil {
+				return fmt.Errorf("fewer than %d nodes took a snapshot within %s: %w", b.snapshots, snapshotTime, taken.err)
+			}
+			return b.compareSnapshot(samples, taken.windows)
+		default:
+		}
 	}
-	if err := <-watched; err != nil {
-		return err
+}
+
+func (b *bench) writeForASecond(ctx context.Context, o *ocistern) (samples []sample, err error) {
+	c, err := o.dial(ctx, connections, false)
+	if err != nil {
+		return nil, err
 	}
-	return b.compareSnapshot(samples, *taken.Load())
+	defer func() { err = errors.Join(err, c.close()) }()
+	return drive(ctx, b.writers, time.Second, func(ctx context.Context, client int) error {
+		return c.write(ctx, client, client)
+	})
 }
 
 func (b *bench) compareSnapshot(samples []sample, windows []window) error {
@@ -228,23 +236,25 @@ func (b *bench) restart(ctx context.Context, o *ocistern) error {
 	return nil
 }
 
-// resident returns the largest resident memory of the nodes' processes, in bytes.
+// resident returns the largest memory of the nodes' processes, in bytes: what is resident and the kernel cannot take back.
+// Pages of the raft log that are mapped and clean are not counted.
 func resident(cluster *nodes.Cluster) (float64, error) {
 	most := 0.0
 	for _, node := range cluster.Running() {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", node.PID()))
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", node.PID()))
 		if err != nil {
 			return 0, fmt.Errorf("memory of %s: %w", node.Name, err)
 		}
-		fields := strings.Fields(string(text))
-		if len(fields) < 2 {
-			return 0, fmt.Errorf("memory of %s: %q", node.Name, text)
+		_, rest, _ := strings.Cut(string(text), "\nRssAnon:")
+		fields := strings.Fields(rest)
+		if len(fields) < 2 || fields[1] != "kB" {
+			return 0, fmt.Errorf("memory of %s: the kernel tells no RssAnon", node.Name)
 		}
-		pages, err := strconv.Atoi(fields[1])
+		kilobytes, err := strconv.Atoi(fields[0])
 		if err != nil {
 			return 0, fmt.Errorf("memory of %s: %w", node.Name, err)
 		}
-		most = max(most, float64(pages*os.Getpagesize()))
+		most = max(most, float64(kilobytes)*1024)
 	}
 	return most, nil
 }

@@ -76,7 +76,7 @@ func (b *bench) compare(
 	var rates [2][]float64
 	for round := range b.rounds {
 		for i, s := range []system{b.ours, b.peer} {
-			done, cost, err := b.round(ctx, s, clients, onFollower, do)
+			done, cost, err := b.roundAgain(ctx, s, clients, onFollower, do)
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", name, systemNames[i], err)
 			}
@@ -92,6 +92,22 @@ func (b *bench) compare(
 }
 
 var systemNames = [2]string{"ours", "peer"}
+
+// roundAgain repeats a round that fails, a few times: on a busy machine leaders change.
+func (b *bench) roundAgain(
+	ctx context.Context, s system, clients int, onFollower bool, do action,
+) (done int, cost string, err error) {
+	for range attempts {
+		if done, cost, err = b.round(ctx, s, clients, onFollower, do); err == nil || ctx.Err() != nil {
+			break
+		}
+		b.progress("a round failed, trying again: %v", err)
+	}
+	return done, cost, err
+}
+
+// attempts bounds how often a measurement is tried.
+const attempts = 3
 
 // round returns how many operations were done, and what each of them cost.
 func (b *bench) round(

@@ -14,16 +14,16 @@ import (
 // window is a time in which a node took a snapshot.
 type window struct{ begin, end time.Time }
 
-// watchSnapshots looks at the nodes' disks until each has taken a snapshot, or ctx ends. Raft writes a snapshot into a
+// watchSnapshots looks at the nodes' disks until so many of them have taken a snapshot, or ctx ends. Raft writes a snapshot into a
 // directory with a suffix, which is renamed when the whole is durable.
-func watchSnapshots(ctx context.Context, cluster *nodes.Cluster) ([]window, error) {
+func watchSnapshots(ctx context.Context, cluster *nodes.Cluster, wanted int) ([]window, error) {
 	poll := time.NewTicker(snapshotPoll)
 	defer poll.Stop()
 	running := cluster.Running()
 	begun := make([]time.Time, len(running)) // zero while the node takes none
-	taken := make([]int, len(running))
+	taken := map[int]bool{}
 	var windows []window
-	for slices.Contains(taken, 0) {
+	for len(taken) < wanted {
 		select {
 		case now := <-poll.C:
 			for i, node := range running {
@@ -36,7 +36,7 @@ func watchSnapshots(ctx context.Context, cluster *nodes.Cluster) ([]window, erro
 				case !writing && !begun[i].IsZero():
 					windows = append(windows, window{begin: begun[i], end: now})
 					begun[i] = time.Time{}
-					taken[i]++
+					taken[i] = true
 				}
 			}
 		case <-ctx.Done():
