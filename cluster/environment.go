@@ -26,6 +26,8 @@ type Network interface {
 	Dial(ctx context.Context, address string) (net.Conn, error)
 	// Gossip binds an address for gossip. Nil lets memberlist bind UDP and TCP itself.
 	Gossip(address string) (memberlist.Transport, error)
+	// LookupIPAddr resolves a name, for gossip, which knows no names.
+	LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error)
 }
 
 // Disk is what Raft writes. A log or stable store has made durable what it was given when the call returns.
@@ -46,3 +48,7 @@ func (machine) Dial(ctx context.Context, address string) (net.Conn, error) {
 }
 
 func (machine) Gossip(string) (memberlist.Transport, error) { return nil, nil }
+
+func (machine) LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error) {
+	return net.DefaultResolver.LookupIPAddr(ctx, host)
+}

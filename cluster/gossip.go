@@ -114,7 +114,7 @@ func (g *gossip) advertise(listen *net.TCPAddr) (string, int) {
 	}
 	ctx, cancel := context.WithTimeout(g.lifetime, g.config.Timings.Call)
 	defer cancel()
-	found, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	found, err := g.config.Environment.Network.LookupIPAddr(ctx, host)
 	if err != nil || len(found) == 0 {
 		g.logger.Warn("advertised host does not resolve yet; gossip tells an address of this machine",
 			"host", host, "error", err)

@@ -80,7 +80,7 @@ func (g *gossip) joinName(address string, known map[string]bool) error {
 	}
 	ctx, cancel := context.WithTimeout(g.lifetime, g.config.Timings.Call)
 	defer cancel()
-	found, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	found, err := g.config.Environment.Network.LookupIPAddr(ctx, host)
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,14 @@ func (c *Cluster) handOver(ctx context.Context) {
 	}
 }
 
-// abandon stops all that runs, without a word to the others: the end of Shutdown and of a failed Open.
+// Abandon stops this node without a word to the others, who see it crash. It may be called in the place of Shutdown, by
+// tests and simulations.
+func (c *Cluster) Abandon() error {
+	c.closing.once.Do(func() { c.closing.err = c.abandon() })
+	return c.closing.err
+}
+
+// abandon stops all that runs: the end of Shutdown and of a failed Open.
 func (c *Cluster) abandon() error {
 	var failures []error
 	c.closing.end()

@@ -11,7 +11,7 @@ import (
 // pooledConnections are kept open to each peer.
 const pooledConnections = 3
 
-// transport is raft's network transport with three changes.
+// transport is raft's network transport with four changes.
 //
 // Heartbeats take the normal queue: raft v1.8.0 would handle them beside its main goroutine and race it, and after a
 // partition logs can diverge (hashicorp/raft issue 695). SetHeartbeatHandler therefore does nothing.
@@ -19,6 +19,8 @@ const pooledConnections = 3
 // Every connection names the node it is meant for (see addressed).
 //
 // What carries the log waits for a node that cannot be reached (see patiently).
+//
+// A pipeline takes all answers, also those that raft does not wait for any more (see pipeline).
 type transport struct {
 	*raft.NetworkTransport
 	stream   *stream
@@ -55,7 +57,11 @@ func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // AppendEntriesPipeline implements raft.Transport.
 func (t *transport) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddress) (raft.AppendPipeline, error) {
-	return t.NetworkTransport.AppendEntriesPipeline(id, addressed(id, at))
+	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, addressed(id, at))
+	if err != nil {
+		return nil, err
+	}
+	return newPipeline(inner), nil
 }
 
 // AppendEntries implements raft.Transport.

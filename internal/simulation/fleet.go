@@ -1,0 +1,166 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/errdef"
+)
+
+// Options say what is simulated.
+type Options struct {
+	Seed     uint64
+	Duration time.Duration // of faults and clients, in simulated time
+	Voters   int
+	Replicas int       // further hosts, nonvoters as long as no voter is missing
+	Clients  int       // each calls about every two seconds
+	Planted  Bug       // what must be found
+	Dir      string    // an empty directory for the nodes
+	Log      io.Writer // of the nodes; nil for none
+}
+
+// Bug is a fault that is planted to see that it is found.
+type Bug string
+
+// The bugs.
+const (
+	NoBug       Bug = ""
+	StaleLeader Bug = "a read from a stale leader"
+	LostSync    Bug = "a lost fsync"
+	ReusedID    Bug = "a reused id"
+)
+
+// fleet is one run.
+type fleet struct {
+	options  Options
+	network  *network
+	hosts    []*host
+	history  *history
+	failures *failures
+
+	running context.Context // ends with the schedule
+	end     context.CancelFunc
+	workers sync.WaitGroup
+	addeds  atomic.Int64 // addresses given out so far
+	fatals  atomic.Int64 // runs of nodes that ended themselves
+}
+
+// failures are what must not have happened.
+type failures struct {
+	mutex sync.Mutex // guards found
+	found []string
+}
+
+// shown bounds what is kept: one fault shows in many places.
+const shown = 20
+
+func (f *failures) add(format string, args ...any) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if len(f.found) < shown {
+		f.found = append(f.found, fmt.Sprintf(format, args...))
+	}
+}
+
+func (f *failures) list() []string {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	return append([]string(nil), f.found...)
+}
+
+func newFleet(o Options) *fleet {
+	f := &fleet{
+		options: o, network: newNetwork(newDice(o.Seed, 1)), history: newHistory(), failures: &failures{},
+	}
+	f.running, f.end = context.WithCancel(context.Background())
+	paces := newDice(o.Seed, 2)
+	for i := range o.Voters + o.Replicas {
+		h := &host{
+			fleet: f, name: fmt.Sprintf("n%d", i+1), dir: fmt.Sprintf("%s/n%d", o.Dir, i+1),
+			disk: newDisk(newDice(o.Seed, uint64(100+i))), pace: 0.8 + 0.5*paces.float(), busy: make(chan struct{}, 1),
+		}
+		h.disk.losesWrites = o.Planted == LostSync
+		h.settleAt(f.newIP())
+		f.hosts = append(f.hosts, h)
+	}
+	return f
+}
+
+func (f *fleet) newIP() string { return fmt.Sprintf("10.0.0.%d", f.addeds.Add(1)) }
+
+// join is what nodes are told to join: the voters of the first hour, where they are now.
+func (f *fleet) join() []string {
+	var addresses []string
+	for _, h := range f.hosts[:f.options.Voters] {
+		addresses = append(addresses, h.told(gossipPort))
+	}
+	return addresses
+}
+
+// at returns the host that has an address now.
+func (f *fleet) at(address string) *host {
+	for _, h := range f.hosts {
+		if h.told(peerPort) == address {
+			return h
+		}
+	}
+	return nil
+}
+
+// fatal does what a supervisor does when a node ends itself: it starts it again.
+func (f *fleet) fatal(h *host, n *node, cause error) {
+	f.logger(h.name).Info("ends itself", "cause", cause)
+	f.fatals.Add(1)
+	f.workers.Go(func() {
+		h.busy <- struct{}{} // a node can fail while it is being opened
+		h.halt(n)
+		<-h.busy
+		f.revive(h)
+	})
+}
+
+// restartPause is how long a supervisor waits before it starts a node again.
+const restartPause = 3 * time.Second
+
+// revive starts a node until it stays.
+func (f *fleet) revive(h *host) {
+	for {
+		err := h.start()
+		if err == nil {
+			return
+		}
+		if reason := errdef.ReasonOf(err); reason != errdef.StorageFailed {
+			f.failures.add("%s does not start: %v", h.name, err)
+			return
+		}
+		if pause(context.Background(), restartPause) != nil {
+			return
+		}
+	}
+}
+
+// observer sees what a node applies: entries of one index must be the same everywhere, and after all that came before.
+func (f *fleet) observer(h *host) func([]catalog.Entry) {
+	return func(entries []catalog.Entry) {
+		for _, entry := range entries {
+			if first, differs := f.history.applied(entry.Index, entry.Hash); differs {
+				f.failures.add("%s applies at index %d what is %x there, elsewhere %x", h.name, entry.Index, entry.Hash[:4], first[:4])
+			}
+		}
+	}
+}
+
+// leader returns a node that leads, as far as it knows itself.
+func (f *fleet) leader() (*host, *node) {
+	for _, h := range f.hosts {
+		if n := h.running.Load(); n != nil && n.cluster.Status().Leader == n.cluster.Self() {
+			return h, n
+		}
+	}
+	return nil, nil
+}
