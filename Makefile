@@ -7,10 +7,11 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 20000x
 UPSTREAM ?=
+RUNS     ?= 50
 ARGS     ?=
 TOOLS    := bin/tools
 
-.PHONY: help build test test-unit e2e lint generate check-generated fuzz bench bench-consensus demo dev image clean
+.PHONY: help build test test-unit sim e2e lint generate check-generated fuzz bench bench-consensus demo dev image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,10 +19,16 @@ help: ## list the targets
 build: ## build bin/ocistern (static)
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ocistern ./cmd/ocistern
 
-test: test-unit e2e ## all tests: units with the race detector, then end to end
+test: test-unit ## all tests: units with the race detector, simulated clusters, then end to end
+	$(MAKE) --no-print-directory sim RUNS=50 SIMTIME=4m
+	$(MAKE) --no-print-directory e2e
 
 test-unit: ## the root module's tests, with the race detector
 	go test -race -timeout 10m ./...
+
+sim: ## simulated clusters, an hour each: SEED=first RUNS=at-least SIMTIME=4m BUG=planted
+	go test -timeout 0 -v ./internal/simulation -args $(if $(SEED),-sim.seed=$(SEED)) -sim.runs=$(RUNS) -sim.hours=1 \
+		$(if $(SIMTIME),-sim.time=$(SIMTIME)) $(if $(BUG),-sim.bug='$(BUG)')
 
 e2e: ## real processes and real registries (e2e is a module of its own)
 	cd e2e && go test -timeout 10m $$(go list ./... | grep -v /deploy$$)

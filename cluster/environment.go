@@ -16,6 +16,8 @@ type Environment struct {
 	Network Network
 	// OpenDisk opens what Raft writes. Nil is raft-boltdb and snapshot files in the directory raft of Config.DataDir.
 	OpenDisk func() (Disk, error)
+	// RacingHeartbeats plants the bug that our transport keeps out (hashicorp/raft issue 695), to see that it is found.
+	RacingHeartbeats bool
 }
 
 // Network carries Raft and gossip between nodes. Its methods are safe for concurrent use.

@@ -24,6 +24,7 @@ const pooledConnections = 3
 type transport struct {
 	*raft.NetworkTransport
 	stream   *stream
+	racing   bool      // heartbeats race: a planted bug
 	contacts *contacts // who answers heartbeats
 	// follows tells whether a node at an address is to be sent the log; nil until Raft runs.
 	follows atomic.Pointer[func(raft.ServerID, raft.ServerAddress) bool]
@@ -43,7 +44,9 @@ func openTransport(cfg *Config, id *identity, logger *slog.Logger) (*transport, 
 		return nil, err
 	}
 	cfg.Listen.Raft, cfg.Advertise.Raft = s.listener.Addr().String(), s.told
-	return newTransport(s, logger), nil
+	t := newTransport(s, logger)
+	t.racing = cfg.Environment.RacingHeartbeats
+	return t, nil
 }
 
 func newTransport(s *stream, logger *slog.Logger) *transport {
@@ -53,7 +56,11 @@ func newTransport(s *stream, logger *slog.Logger) *transport {
 }
 
 // SetHeartbeatHandler does nothing, on purpose.
-func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
+func (t *transport) SetHeartbeatHandler(handle func(raft.RPC)) {
+	if t.racing {
+		t.NetworkTransport.SetHeartbeatHandler(handle)
+	}
+}
 
 // AppendEntriesPipeline implements raft.Transport.
 func (t *transport) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddress) (raft.AppendPipeline, error) {

@@ -16,10 +16,12 @@ import (
 const (
 	repository reference.Repository = "team/app"
 
-	thinking  = 2 * time.Second  // between two calls of a client, on average
-	staleness = 5 * time.Second  // that bounded reads allow
-	epoch     = 10 * time.Minute // after which other tags are used: checking costs more than linear time for each tag
-	tagsOfOne = 4                // tags in an epoch
+	thinking  = 3 * time.Second        // between two calls of a client, on average
+	hurry     = 300 * time.Millisecond // the same while something has just been broken: that is when mistakes are made
+	hurried   = 8 * time.Second        // how long it has just been
+	staleness = 5 * time.Second        // that bounded reads allow
+	epoch     = 5 * time.Minute        // after which other tags are used: checking costs more than linear time for each tag
+	tagsOfOne = 2                      // tags in an epoch
 )
 
 // client is a verifier or a pipeline: it calls one node, and another one when that fails.
@@ -45,11 +47,30 @@ func (f *fleet) newClient(id int) *client {
 
 // work calls until the schedule ends.
 func (c *client) work(started time.Time) {
-	for pause(c.fleet.running, c.dice.mostly(thinking)) == nil {
+	for c.think() {
 		n := c.at.running.Load()
 		if n == nil || !c.call(n, c.tag(time.Since(started))) || c.dice.float() < 0.05 {
 			c.at = c.fleet.hosts[c.dice.below(len(c.fleet.hosts))]
 		}
+	}
+}
+
+// think pauses, and returns false when the run is over.
+func (c *client) think() bool {
+	mean := thinking
+	broken, ended := c.fleet.trouble.last()
+	if time.Since(broken) < hurried {
+		mean = hurry
+	}
+	timer := time.NewTimer(c.dice.mostly(mean))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ended: // of the time to think: something broke
+		return c.fleet.running.Err() == nil
+	case <-c.fleet.running.Done():
+		return false
 	}
 }
 

@@ -27,6 +27,7 @@ var faults = []fault{
 	{"slow disk", 3, (*schedule).slowDisk},
 	{"failing disk", 1, (*schedule).failDisk},
 	{"lost disk", 2, (*schedule).loseDisk},
+	{"lost disk beside a laggard", 2, (*schedule).loseDiskBesideLaggard},
 	{"new address", 1, (*schedule).move},
 }
 
@@ -65,13 +66,7 @@ func (s *schedule) isolateLeader() {
 	if leader == nil {
 		return
 	}
-	var links []link
-	for _, h := range s.fleet.hosts {
-		if h != leader {
-			links = append(links, both(leader, h)...)
-		}
-	}
-	s.cutFor(links...)
+	s.cutFor(s.from(leader)...)
 }
 
 func (s *schedule) cutOneWay() {
@@ -157,28 +152,91 @@ func (s *schedule) move() {
 	})
 }
 
-// loseDisk empties the disk of a voter for good. The next one waits until the cluster is whole again: what survives is the
-// loss of any minority, not of one after the other faster than they are replaced.
+// loseDisk empties the disk of a host for good.
 func (s *schedule) loseDisk() {
+	s.losing(s.any(), func(h *host) {
+		h.crash()
+		s.wipe(h)
+		s.wait(time.Second, 10*time.Second)
+		s.fleet.revive(h)
+	})
+}
+
+// loseDiskBesideLaggard leaves a leader and one more voter the only ones to have the newest entries, takes the disk of that one
+// and cuts the leader off. What is left are two voters who know nothing of them: they must not make a leader.
+func (s *schedule) loseDiskBesideLaggard() {
+	leader, n := s.fleet.leader()
+	if leader == nil {
+		return
+	}
+	var others []*host
+	for _, h := range s.fleet.hosts {
+		if h != leader && h.votesAt(n) {
+			others = append(others, h)
+		}
+	}
+	if len(others) < 2 {
+		return
+	}
+	laggard := others[0]
+	s.losing(others[1], func(h *host) {
+		behind, ahead := s.from(laggard), s.from(leader)
+		s.fleet.network.setCut(true, behind...)
+		s.wait(10*time.Second, 30*time.Second)
+		h.crash()
+		s.wipe(h)
+		s.fleet.network.setCut(true, ahead...)
+		s.fleet.network.setCut(false, both(laggard, h)...)
+		s.fleet.revive(h)
+		s.wait(20*time.Second, 40*time.Second)
+		s.fleet.network.setCut(false, append(behind, ahead...)...)
+	})
+}
+
+// losing runs a fault that takes the disk of a host. The next one waits until the cluster is whole again: what survives is the
+// loss of any minority, not of one voter after the other faster than they are replaced.
+func (s *schedule) losing(h *host, lose func(*host)) {
 	if !s.whole.CompareAndSwap(true, false) {
 		return
 	}
-	s.withHost(s.any(), func(h *host) {
+	s.withHost(h, func(h *host) {
 		lost := h.running.Load()
 		if lost == nil {
 			return
 		}
-		h.crash()
-		if err := h.wipe(s.fleet.options.Planted == ReusedID); err != nil {
-			s.fleet.failures.add("%s: %v", h.name, err)
-		}
-		s.wait(time.Second, 10*time.Second)
-		s.fleet.revive(h)
-		if s.fleet.options.Planted != ReusedID {
+		lose(h)
+		if s.fleet.options.Planted != ReusedID { // a lost id that is still there is never gone
 			s.awaitWhole(lost.cluster)
 		}
 	})
 	s.whole.Store(true)
+}
+
+func (s *schedule) wipe(h *host) {
+	if err := h.wipe(s.fleet.options.Planted == ReusedID); err != nil {
+		s.fleet.failures.add("%s: %v", h.name, err)
+	}
+}
+
+// votesAt tells whether a host is a voter, as another node knows.
+func (h *host) votesAt(n *node) bool {
+	own := h.running.Load()
+	if own == nil {
+		return false
+	}
+	m, ok := n.cluster.Member(own.cluster.Self())
+	return ok && m.Role == cluster.RoleVoter
+}
+
+// from returns all links of a host.
+func (s *schedule) from(h *host) []link {
+	var links []link
+	for _, other := range s.fleet.hosts {
+		if other != h {
+			links = append(links, both(h, other)...)
+		}
+	}
+	return links
 }
 
 // awaitWhole waits until the lost id is out of a committed configuration that has all its voters.

@@ -33,6 +33,8 @@ const (
 	StaleLeader Bug = "a read from a stale leader"
 	LostSync    Bug = "a lost fsync"
 	ReusedID    Bug = "a reused id"
+	// RacingHeartbeats are handled beside raft's main goroutine, as its network transport does by itself.
+	RacingHeartbeats Bug = "racing heartbeats"
 )
 
 // fleet is one run.
@@ -42,12 +44,37 @@ type fleet struct {
 	hosts    []*host
 	history  *history
 	failures *failures
+	trouble  *trouble
 
 	running context.Context // ends with the schedule
 	end     context.CancelFunc
 	workers sync.WaitGroup
 	addeds  atomic.Int64 // addresses given out so far
 	fatals  atomic.Int64 // runs of nodes that ended themselves
+}
+
+// trouble is when something was last broken. Clients hurry then.
+type trouble struct {
+	mutex sync.Mutex // guards what follows
+	at    time.Time
+	next  chan struct{} // closed when something breaks
+}
+
+func newTrouble() *trouble { return &trouble{next: make(chan struct{})} }
+
+func (t *trouble) begin() {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	t.at = time.Now()
+	close(t.next)
+	t.next = make(chan struct{})
+}
+
+// last returns when something was last broken, and what is closed the next time.
+func (t *trouble) last() (time.Time, <-chan struct{}) {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	return t.at, t.next
 }
 
 // failures are what must not have happened.
@@ -76,13 +103,14 @@ func (f *failures) list() []string {
 func newFleet(o Options) *fleet {
 	f := &fleet{
 		options: o, network: newNetwork(newDice(o.Seed, 1)), history: newHistory(), failures: &failures{},
+		trouble: newTrouble(),
 	}
 	f.running, f.end = context.WithCancel(context.Background())
 	paces := newDice(o.Seed, 2)
 	for i := range o.Voters + o.Replicas {
 		h := &host{
 			fleet: f, name: fmt.Sprintf("n%d", i+1), dir: fmt.Sprintf("%s/n%d", o.Dir, i+1),
-			disk: newDisk(newDice(o.Seed, uint64(100+i))), pace: 0.8 + 0.5*paces.float(), busy: make(chan struct{}, 1),
+			disk: newDisk(newDice(o.Seed, uint64(100+i))), pace: 0.5 + 1.5*paces.float(), busy: make(chan struct{}, 1),
 		}
 		h.disk.losesWrites = o.Planted == LostSync
 		h.settleAt(f.newIP())

@@ -46,11 +46,12 @@ const (
 func (h *host) address(port int) string { return fmt.Sprintf("%s:%d", *h.ip.Load(), port) }
 func (h *host) told(port int) string    { return fmt.Sprintf("%s:%d", h.name, port) }
 
-// timings are slow, so that an hour of them costs seconds: what matters is how they stand to each other.
+// timings are slow, so that an hour of them costs seconds: what matters is how they stand to each other. The lease is as long
+// as raft allows: a leader that was cut off believes in itself for longer than others wait before they elect one.
 func (h *host) timings() cluster.Timings {
 	at := func(d time.Duration) time.Duration { return time.Duration(float64(d) * h.pace) }
 	return cluster.Timings{
-		Heartbeat: at(2 * time.Second), Election: at(2 * time.Second), Lease: at(1500 * time.Millisecond),
+		Heartbeat: at(2 * time.Second), Election: at(2 * time.Second), Lease: at(2 * time.Second),
 		Commit: at(250 * time.Millisecond), Transport: at(8 * time.Second), Disk: at(20 * time.Second),
 		Call: at(3 * time.Second), Patience: at(6 * time.Second), Tick: at(time.Second), Rejoin: at(15 * time.Second),
 		Probe: at(3 * time.Second), SnapshotInterval: at(45 * time.Second), SnapshotThreshold: 48, TrailingLogs: 24,
@@ -58,7 +59,7 @@ func (h *host) timings() cluster.Timings {
 }
 
 // start runs a node on what the disk holds.
-func (h *host) start() error {
+func (h *host) start() (err error) {
 	h.busy <- struct{}{}
 	defer func() { <-h.busy }()
 	if h.running.Load() != nil {
@@ -71,12 +72,18 @@ func (h *host) start() error {
 		Advertise: cluster.Addresses{Raft: h.told(raftPort), Gossip: h.told(gossipPort), Peer: h.told(peerPort)},
 		Environment: cluster.Environment{
 			Network: n.endpoint, OpenDisk: func() (cluster.Disk, error) { return h.disk.open(n.dead), nil },
+			RacingHeartbeats: h.fleet.options.Planted == RacingHeartbeats,
 		},
 		Fatal: func(err error) { h.fleet.fatal(h, n, err) },
 	}
 	stop := func(err error) { h.fleet.failures.add("%s: the state machine stopped: %v", h.name, err) }
 	machine := fsm.New(n.catalog, fsm.Options{Stop: stop, Applied: h.fleet.observer(h)})
-	var err error
+	defer func() {
+		if reason := recover(); reason != nil { // raft gives up so on a log it cannot have written
+			h.fleet.failures.add("%s does not start: %v", h.name, reason)
+			err = nil
+		}
+	}()
 	n.cluster, err = cluster.Open(cfg, machine, n.catalog, peers{fleet: h.fleet, from: n.endpoint}, h.fleet.logger(h.name))
 	if err != nil {
 		n.endpoint.sever()

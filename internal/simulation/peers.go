@@ -93,6 +93,12 @@ func (p peers) State(ctx context.Context, address string) (cluster.NodeState, er
 	})
 }
 
+func (p peers) HashAt(ctx context.Context, address string, id catalog.NodeID, index catalog.LogIndex) (cluster.Hash, error) {
+	return ask(ctx, p, address, func(ctx context.Context, c *cluster.Cluster) (cluster.Hash, error) {
+		return c.HashAt(ctx, id, index)
+	})
+}
+
 func (p peers) ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error) {
 	return ask(ctx, p, address, func(ctx context.Context, c *cluster.Cluster) (catalog.LogIndex, error) {
 		return c.ReadIndexLocal(ctx)

@@ -20,6 +20,12 @@ type Result struct {
 	info       porcupine.LinearizationInfo
 }
 
+// String says in one line what happened.
+func (r *Result) String() string {
+	return fmt.Sprintf("%d operations, %d of unknown outcome, %d nodes ended themselves, faults: %v",
+		r.Operations, r.Unknown, r.Ended, r.Faults)
+}
+
 // draining is longer than any timer that raft and memberlist leave behind: a bubble must end without goroutines, and its time
 // passes only as long as Run lasts.
 const draining = 10 * time.Minute

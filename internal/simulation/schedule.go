@@ -35,6 +35,7 @@ func (s *schedule) run() {
 		s.mutex.Lock()
 		s.counts[chosen.name]++
 		s.mutex.Unlock()
+		s.fleet.trouble.begin()
 		s.faults.Go(func() { chosen.run(s) })
 	}
 	s.faults.Wait()
