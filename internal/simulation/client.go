@@ -119,7 +119,8 @@ func (c *client) write(ctx context.Context, n *node, in input) bool {
 		out.outcome = refused
 	case errdef.OutcomeUnknown:
 		out.outcome = unknown
-	case errdef.NoQuorum, errdef.Overloaded, errdef.Deadline, errdef.Canceled, errdef.NotLeader, errdef.Unavailable:
+	case errdef.NoQuorum, errdef.Overloaded, errdef.Deadline, errdef.Canceled, errdef.NotLeader, errdef.Unavailable,
+		errdef.RequestExpired:
 		return false // certainly not applied: if it was, a read will see what nobody wrote
 	default:
 		c.fleet.failures.add("client %d: %v fails with %v", c.id, in, err)

@@ -112,16 +112,20 @@ func (p *pipe) send(data []byte, latency time.Duration) {
 }
 
 func (c *conn) Close() error {
+	c.close()
+	return nil
+}
+
+func (c *conn) close() {
 	c.network.mutex.Lock()
 	defer c.network.mutex.Unlock()
 	if c.closed {
-		return nil
+		return
 	}
 	c.closed = true
 	delete(c.network.open, c)
 	c.out.send(nil, c.network.latency())
 	c.in.wake()
-	return nil
 }
 
 func (c *conn) SetReadDeadline(t time.Time) error {

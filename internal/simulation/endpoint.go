@@ -20,7 +20,7 @@ type endpoint struct {
 	end     context.CancelFunc
 
 	mutex sync.Mutex // guards bound
-	bound []interface{ Close() error }
+	bound []interface{ close() }
 }
 
 var _ cluster.Network = (*endpoint)(nil)
@@ -50,7 +50,7 @@ func (e *endpoint) LookupIPAddr(_ context.Context, name string) ([]net.IPAddr, e
 	return []net.IPAddr{{IP: net.ParseIP(ip)}}, nil
 }
 
-func (e *endpoint) bind(closer interface{ Close() error }) {
+func (e *endpoint) bind(closer interface{ close() }) {
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
 	e.bound = append(e.bound, closer)
@@ -70,7 +70,7 @@ func (e *endpoint) sever() {
 	bound := e.bound
 	e.mutex.Unlock()
 	for _, b := range bound {
-		b.Close()
+		b.close()
 	}
 	e.network.mutex.Lock()
 	var own []*conn
@@ -81,7 +81,7 @@ func (e *endpoint) sever() {
 	}
 	e.network.mutex.Unlock()
 	for _, c := range own {
-		c.Close()
+		c.close()
 	}
 }
 
@@ -182,10 +182,14 @@ func (p *packets) DialTimeout(address string, timeout time.Duration) (net.Conn, 
 }
 
 func (p *packets) StreamCh() <-chan net.Conn { return p.streams }
-func (p *packets) Shutdown() error           { return p.Close() }
 
-// Close frees the address.
-func (p *packets) Close() error {
+func (p *packets) Shutdown() error {
+	p.close()
+	return nil
+}
+
+// close frees the address.
+func (p *packets) close() {
 	p.once.Do(func() {
 		n := p.endpoint.network
 		n.mutex.Lock()
@@ -194,7 +198,6 @@ func (p *packets) Close() error {
 		}
 		n.mutex.Unlock()
 		close(p.closed)
-		p.listener.Close()
+		p.listener.close()
 	})
-	return nil
 }

@@ -33,6 +33,7 @@ const (
 	StaleLeader Bug = "a read from a stale leader"
 	LostSync    Bug = "a lost fsync"
 	ReusedID    Bug = "a reused id"
+	Forgetful   Bug = "a skipped dedupe"
 	// RacingHeartbeats are handled beside raft's main goroutine, as its network transport does by itself.
 	RacingHeartbeats Bug = "racing heartbeats"
 )
@@ -128,6 +129,13 @@ func (f *fleet) join() []string {
 		addresses = append(addresses, h.told(gossipPort))
 	}
 	return addresses
+}
+
+func (f *fleet) newCatalog() *catalog.Catalog {
+	if f.options.Planted == Forgetful {
+		return catalog.New(catalog.WithoutOutcomes())
+	}
+	return catalog.New()
 }
 
 // at returns the host that has an address now.

@@ -141,10 +141,10 @@ func step(state string, in input, out output) (bool, any) {
 		}
 		return out.outcome != done, state
 	case untag:
-		switch {
-		case out.outcome == done:
+		switch out.outcome {
+		case done:
 			return state != "", ""
-		case out.outcome == refused:
+		case refused:
 			return state == "", ""
 		default:
 			return true, ""

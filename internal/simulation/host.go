@@ -65,7 +65,7 @@ func (h *host) start() (err error) {
 	if h.running.Load() != nil {
 		return nil
 	}
-	n := &node{catalog: catalog.New(), endpoint: newEndpoint(h.fleet.network, *h.ip.Load()), dead: make(chan struct{})}
+	n := &node{catalog: h.fleet.newCatalog(), endpoint: newEndpoint(h.fleet.network, *h.ip.Load()), dead: make(chan struct{})}
 	cfg := cluster.Config{
 		DataDir: h.dir, Name: h.name, Expect: h.fleet.options.Voters, Join: h.fleet.join(), Timings: h.timings(),
 		Listen:    cluster.Addresses{Raft: h.address(raftPort), Gossip: h.address(gossipPort)},

@@ -140,7 +140,7 @@ func (n *network) dial(ctx context.Context, from, address string) (net.Conn, err
 	case l.accepted <- far:
 		return near, nil
 	default: // its backlog is full
-		near.Close()
+		near.close()
 		return nil, syscall.ECONNREFUSED
 	}
 }
@@ -162,7 +162,7 @@ func (n *network) listen(address string) (*listener, error) {
 	if n.listeners[address] != nil {
 		return nil, syscall.EADDRINUSE
 	}
-	l := &listener{network: n, address: address, accepted: make(chan net.Conn, 64), closed: make(chan struct{})}
+	l := &listener{network: n, address: address, accepted: make(chan *conn, 64), closed: make(chan struct{})}
 	n.listeners[address] = l
 	return l, nil
 }
@@ -177,7 +177,7 @@ func (a endpointAddress) String() string  { return string(a) }
 type listener struct {
 	network  *network
 	address  string
-	accepted chan net.Conn
+	accepted chan *conn
 	closed   chan struct{}
 	once     sync.Once
 }
@@ -193,6 +193,11 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 func (l *listener) Close() error {
+	l.close()
+	return nil
+}
+
+func (l *listener) close() {
 	l.once.Do(func() {
 		l.network.mutex.Lock()
 		if l.network.listeners[l.address] == l {
@@ -201,10 +206,9 @@ func (l *listener) Close() error {
 		l.network.mutex.Unlock()
 		close(l.closed)
 		for len(l.accepted) > 0 {
-			(<-l.accepted).Close()
+			(<-l.accepted).close()
 		}
 	})
-	return nil
 }
 
 func (l *listener) Addr() net.Addr {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/ocistern/ocistern/cluster"
+	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
@@ -67,9 +68,9 @@ func (n *node) serving(caller context.Context) (context.Context, context.CancelF
 }
 
 // Apply implements cluster.Peers, as do the methods below.
-func (p peers) Apply(ctx context.Context, address string, command []byte) (catalog.LogIndex, error) {
+func (p peers) Apply(ctx context.Context, address string, request fsm.Request) (catalog.LogIndex, error) {
 	return ask(ctx, p, address, func(ctx context.Context, c *cluster.Cluster) (catalog.LogIndex, error) {
-		return c.ApplyLocal(ctx, command)
+		return c.ApplyLocal(ctx, request)
 	})
 }
 

@@ -49,7 +49,7 @@ func Run(o Options) *Result {
 	for _, h := range f.hosts {
 		h.crash()
 	}
-	time.Sleep(draining)
+	<-time.After(draining)
 	result := &Result{
 		Seed: o.Seed, Operations: len(f.history.operations), Faults: schedule.counts, Ended: int(f.fatals.Load()),
 		Failures: f.failures.list(), history: f.history,
