@@ -120,7 +120,7 @@ func (c *client) write(ctx context.Context, n *node, in input) bool {
 	case errdef.OutcomeUnknown:
 		out.outcome = unknown
 	case errdef.NoQuorum, errdef.Overloaded, errdef.Deadline, errdef.Canceled, errdef.NotLeader, errdef.Unavailable,
-		errdef.RequestExpired:
+		errdef.RequestExpired, errdef.Removed:
 		return false // certainly not applied: if it was, a read will see what nobody wrote
 	default:
 		c.fleet.failures.add("client %d: %v fails with %v", c.id, in, err)
@@ -221,7 +221,7 @@ func (c *client) look(snapshot *catalog.Snapshot, name string) (value string) {
 func (c *client) allow(what string, err error) bool {
 	switch errdef.ReasonOf(err) {
 	case errdef.NoQuorum, errdef.NotLeader, errdef.Unavailable, errdef.Deadline, errdef.Canceled, errdef.NotReady,
-		errdef.OutcomeUnknown:
+		errdef.OutcomeUnknown, errdef.Removed:
 	default:
 		c.fleet.failures.add("client %d: %s fails with %v", c.id, what, err)
 	}

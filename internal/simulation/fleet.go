@@ -50,6 +50,7 @@ type fleet struct {
 	running context.Context // ends with the schedule
 	end     context.CancelFunc
 	workers sync.WaitGroup
+	closed  atomic.Bool  // no node starts any more
 	addeds  atomic.Int64 // addresses given out so far
 	fatals  atomic.Int64 // runs of nodes that ended themselves
 }

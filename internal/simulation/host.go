@@ -62,7 +62,7 @@ func (h *host) timings() cluster.Timings {
 func (h *host) start() (err error) {
 	h.busy <- struct{}{}
 	defer func() { <-h.busy }()
-	if h.running.Load() != nil {
+	if h.running.Load() != nil || h.fleet.closed.Load() {
 		return nil
 	}
 	n := &node{catalog: h.fleet.newCatalog(), endpoint: newEndpoint(h.fleet.network, *h.ip.Load()), dead: make(chan struct{})}

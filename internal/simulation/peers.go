@@ -100,6 +100,25 @@ func (p peers) HashAt(ctx context.Context, address string, id catalog.NodeID, in
 	})
 }
 
+func (p peers) Survey(ctx context.Context, address string) ([]cluster.Member, error) {
+	return ask(ctx, p, address, func(ctx context.Context, c *cluster.Cluster) ([]cluster.Member, error) {
+		return c.SurveyLocal(ctx)
+	})
+}
+
+func (p peers) Operate(ctx context.Context, address string, operation cluster.Operation) (catalog.NodeID, error) {
+	return ask(ctx, p, address, func(ctx context.Context, c *cluster.Cluster) (catalog.NodeID, error) {
+		return c.OperateLocal(ctx, operation)
+	})
+}
+
+func (p peers) Retire(ctx context.Context, address string, id catalog.NodeID) error {
+	_, err := ask(ctx, p, address, func(ctx context.Context, c *cluster.Cluster) (struct{}, error) {
+		return struct{}{}, c.Retire(ctx, id)
+	})
+	return err
+}
+
 func (p peers) ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error) {
 	return ask(ctx, p, address, func(ctx context.Context, c *cluster.Cluster) (catalog.LogIndex, error) {
 		return c.ReadIndexLocal(ctx)

@@ -46,6 +46,7 @@ func Run(o Options) *Result {
 	f.workers.Wait()
 	f.readAll()
 	f.restoreAll()
+	f.closed.Store(true)
 	for _, h := range f.hosts {
 		h.crash()
 	}
