@@ -81,7 +81,7 @@ func (c *client) tag(age time.Duration) string {
 // call makes one call, and tells whether the node could answer it.
 func (c *client) call(n *node, tag string) bool {
 	c.calls++
-	ctx, cancel := context.WithTimeout(n.endpoint.alive, c.dice.between(time.Second, 15*time.Second))
+	ctx, cancel := context.WithTimeout(n.endpoint.alive, c.dice.between(300*time.Millisecond, 4*time.Second))
 	defer cancel()
 	switch roll := c.dice.float(); {
 	case roll < 0.25:

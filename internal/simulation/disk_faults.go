@@ -75,7 +75,7 @@ func (s *schedule) losing(h *host, lose func(*host)) {
 			return
 		}
 		lose(h)
-		s.awaitWhole(lost.cluster)
+		s.awaitWhole(h, lost.cluster)
 	})
 	s.whole.Store(true)
 }
@@ -107,8 +107,8 @@ func (s *schedule) from(h *host) []link {
 	return links
 }
 
-// awaitWhole waits until the lost id is out of a committed configuration that has all its voters.
-func (s *schedule) awaitWhole(lost *cluster.Cluster) {
+// awaitWhole waits until a committed configuration has all its voters and, unless it was not lost after all, not the lost id.
+func (s *schedule) awaitWhole(h *host, lost *cluster.Cluster) {
 	for s.wait(2*time.Second, 4*time.Second) {
 		_, n := s.fleet.leader()
 		if n == nil {
@@ -125,8 +125,9 @@ func (s *schedule) awaitWhole(lost *cluster.Cluster) {
 		_, err := n.cluster.ReadIndex(ctx)
 		cancel()
 		after := n.cluster.Status()
-		// A lost id that is still there, since somebody planted that, is never gone.
-		gone = gone || s.fleet.options.Planted == ReusedID
+		if now := h.running.Load(); now != nil && now.cluster.Self() == lost.Self() {
+			gone = gone || now.cluster.Ready() == nil // it did not leave, or somebody planted that it keeps its id
+		}
 		if gone && voters == s.fleet.options.Voters && err == nil && after.Leader == n.cluster.Self() &&
 			after.Term == before.Term && after.CommitIndex >= before.LastIndex {
 			return

@@ -67,17 +67,35 @@ func (s *schedule) partition() {
 
 // isolateLeader cuts the leader off, often the one with the slowest clock: it believes in itself for the longest time.
 func (s *schedule) isolateLeader() {
-	slowest := slices.MaxFunc(s.fleet.hosts, func(a, b *host) int { return cmp.Compare(a.pace, b.pace) })
-	if to := slowest.running.Load(); to != nil && s.dice.float() < 0.5 {
-		s.operate(cluster.Operation{Kind: cluster.OperationTransfer, Node: string(to.cluster.Self())})
-		s.wait(time.Second, 5*time.Second)
-		s.fleet.trouble.begin()
-	}
-	leader, _ := s.fleet.leader()
+	leader, n := s.fleet.leader()
 	if leader == nil {
 		return
 	}
+	if s.dice.float() < 0.7 {
+		slowest := slices.MaxFunc(s.fleet.hosts, func(a, b *host) int {
+			return cmp.Or(compareBool(a.votesAt(n), b.votesAt(n)), cmp.Compare(a.pace, b.pace))
+		})
+		if to := slowest.running.Load(); to != nil && slowest != leader {
+			s.operate(cluster.Operation{Kind: cluster.OperationTransfer, Node: string(to.cluster.Self())})
+			s.wait(time.Second, 5*time.Second)
+			s.fleet.trouble.begin()
+		}
+		if leader, _ = s.fleet.leader(); leader == nil {
+			return
+		}
+	}
 	s.cutFor(s.from(leader)...)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	default:
+		return -1
+	}
 }
 
 func (s *schedule) cutOneWay() {

@@ -171,7 +171,13 @@ func (f *fleet) revive(h *host) {
 		if err == nil {
 			return
 		}
-		if reason := errdef.ReasonOf(err); reason != errdef.StorageFailed {
+		switch errdef.ReasonOf(err) {
+		case errdef.StorageFailed:
+		case errdef.Removed: // a leave whose outcome nobody learned; the operator does what the error says
+			if err := h.wipe(false); err != nil {
+				f.failures.add("%s: %v", h.name, err)
+			}
+		default:
 			f.failures.add("%s does not start: %v", h.name, err)
 			return
 		}
