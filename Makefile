@@ -26,9 +26,9 @@ test: test-unit ## all tests: units with the race detector, simulated clusters, 
 test-unit: ## the root module's tests, with the race detector
 	go test -race -timeout 10m ./...
 
-sim: ## simulated clusters, an hour each: SEED=first RUNS=at-least SIMTIME=4m BUG=planted
+sim: ## simulated clusters, an hour each: SEED=first RUNS=at-least SIMTIME=4m FAULT=only BUG=planted
 	go test -timeout 0 -v ./internal/simulation -args $(if $(SEED),-sim.seed=$(SEED)) -sim.runs=$(RUNS) -sim.hours=1 \
-		$(if $(SIMTIME),-sim.time=$(SIMTIME)) $(if $(BUG),-sim.bug='$(BUG)')
+		$(if $(SIMTIME),-sim.time=$(SIMTIME)) $(if $(BUG),-sim.bug='$(BUG)') $(if $(FAULT),-sim.fault='$(FAULT)')
 
 e2e: ## real processes and real registries (e2e is a module of its own)
 	cd e2e && go test -timeout 10m $$(go list ./... | grep -v /deploy$$)

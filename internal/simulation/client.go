@@ -20,7 +20,7 @@ const (
 	hurry     = 300 * time.Millisecond // the same while something has just been broken: that is when mistakes are made
 	hurried   = 8 * time.Second        // how long it has just been
 	staleness = 5 * time.Second        // that bounded reads allow
-	epoch     = 5 * time.Minute        // after which other tags are used: checking costs more than linear time for each tag
+	epoch     = 2 * time.Minute        // after which other tags are used: checking costs more than linear time for each tag
 	tagsOfOne = 2                      // tags in an epoch
 )
 

@@ -20,6 +20,7 @@ type Options struct {
 	Replicas int       // further hosts, nonvoters as long as no voter is missing
 	Clients  int       // each calls about every two seconds
 	Planted  Bug       // what must be found
+	Fault    string    // the name of the only fault to happen; empty for all
 	Dir      string    // an empty directory for the nodes
 	Log      io.Writer // of the nodes; nil for none
 }

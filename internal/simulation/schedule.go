@@ -44,6 +44,9 @@ func (s *schedule) run() {
 func (s *schedule) choose() fault {
 	total := 0
 	for _, f := range faults {
+		if f.name == s.fleet.options.Fault {
+			return f
+		}
 		total += f.weight
 	}
 	roll := s.dice.below(total)
