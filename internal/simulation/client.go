@@ -81,7 +81,11 @@ func (c *client) tag(age time.Duration) string {
 // call makes one call, and tells whether the node could answer it.
 func (c *client) call(n *node, tag string) bool {
 	c.calls++
-	ctx, cancel := context.WithTimeout(n.endpoint.alive, c.dice.between(300*time.Millisecond, 4*time.Second))
+	patience := c.dice.between(300*time.Millisecond, 4*time.Second) // to write elsewhere while an old leader still leads
+	if c.dice.float() < 0.4 {
+		patience *= 5 // to submit again after a crash of the leader
+	}
+	ctx, cancel := context.WithTimeout(n.endpoint.alive, patience)
 	defer cancel()
 	switch roll := c.dice.float(); {
 	case roll < 0.25:
@@ -106,6 +110,10 @@ func (c *client) value() string {
 
 func (c *client) write(ctx context.Context, n *node, in input) bool {
 	called := c.fleet.history.now()
+	select {
+	case c.fleet.writing <- struct{}{}:
+	default: // nobody waits to break something in the middle of a write
+	}
 	index, err := n.cluster.Apply(ctx, c.command(in))
 	if n.endpoint.alive.Err() != nil && errdef.ReasonOf(err) != "" { // it died before it could answer
 		err = errdef.Wrap(errdef.OutcomeUnknown, err, "the node has crashed")

@@ -117,9 +117,16 @@ func (s *schedule) crash() {
 	})
 }
 
+// crashLeader crashes the leader in the middle of a write: it may be committed, and nobody was told.
 func (s *schedule) crashLeader() {
+	select {
+	case <-s.fleet.writing:
+	case <-s.fleet.running.Done():
+		return
+	}
 	leader, _ := s.fleet.leader()
 	s.withHost(leader, func(h *host) {
+		s.wait(0, 25*time.Millisecond)
 		h.crash()
 		s.wait(time.Second, 30*time.Second)
 		s.fleet.revive(h)

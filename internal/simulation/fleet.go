@@ -47,6 +47,7 @@ type fleet struct {
 	history  *history
 	failures *failures
 	trouble  *trouble
+	writing  chan struct{} // without capacity: a write begins
 
 	running context.Context // ends with the schedule
 	end     context.CancelFunc
@@ -106,7 +107,7 @@ func (f *failures) list() []string {
 func newFleet(o Options) *fleet {
 	f := &fleet{
 		options: o, network: newNetwork(newDice(o.Seed, 1)), history: newHistory(), failures: &failures{},
-		trouble: newTrouble(),
+		trouble: newTrouble(), writing: make(chan struct{}),
 	}
 	f.running, f.end = context.WithCancel(context.Background())
 	paces := newDice(o.Seed, 2)

@@ -51,6 +51,9 @@ func runSeed(t *testing.T, seed uint64) {
 	began := time.Now()
 	r := simulate(t, options(t, seed, Bug(*planted)))
 	t.Logf("seed %d: %s: %s", seed, time.Since(began).Round(time.Millisecond), r)
+	if r.Undecided {
+		t.Errorf("linearizability was not decided in %s", checkLimit)
+	}
 	if len(r.Failures) == 0 {
 		return
 	}
@@ -74,8 +77,8 @@ func TestPlantedBugs(t *testing.T) {
 	}{
 		{LostSync, "", []uint64{2, 3, 4}},
 		{ReusedID, "", []uint64{1, 2, 3}},
-		{Forgetful, "isolated leader", []uint64{1, 2, 3, 4}},
-		{StaleLeader, "isolated leader", []uint64{54, 61, 62, 55}},
+		{Forgetful, "crash of the leader", []uint64{1, 2, 3, 4, 6, 7}},
+		{StaleLeader, "isolated leader", []uint64{54, 61, 62, 55, 15, 17}},
 	} {
 		t.Run(string(c.bug), func(t *testing.T) {
 			t.Parallel()
