@@ -27,7 +27,7 @@ test-unit: ## the root module's tests, with the race detector
 	go test -race -timeout 10m ./...
 
 sim: ## simulated clusters, an hour each: SEED=first RUNS=at-least SIMTIME=4m FAULT=only BUG=planted
-	go test -timeout 0 -v ./internal/simulation -args $(if $(SEED),-sim.seed=$(SEED)) -sim.runs=$(RUNS) -sim.hours=1 \
+	GOGC=400 go test -timeout 0 -v ./internal/simulation -args $(if $(SEED),-sim.seed=$(SEED)) -sim.runs=$(RUNS) -sim.hours=1 \
 		$(if $(SIMTIME),-sim.time=$(SIMTIME)) $(if $(BUG),-sim.bug='$(BUG)') $(if $(FAULT),-sim.fault='$(FAULT)')
 
 e2e: ## real processes and real registries (e2e is a module of its own)

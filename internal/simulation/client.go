@@ -138,7 +138,8 @@ func (c *client) write(ctx context.Context, n *node, in input) bool {
 	return out.outcome != unknown
 }
 
-// command writes as a push does. The clock of each client is wrong in its own way.
+// command writes as a node does that has asked an upstream; every tenth time with the manifest: a catalog
+// of all that was ever written would cost more than everything else here. The clock of each client is wrong in its own way.
 func (c *client) command(in input) catalog.Command {
 	if in.kind == untag {
 		return catalog.Untag{Tenant: reference.DefaultTenant, Repository: repository, Name: reference.Tag(in.tag)}
@@ -146,16 +147,21 @@ func (c *client) command(in input) catalog.Command {
 	content := ocispec.Descriptor{
 		MediaType: ocispec.MediaTypeImageManifest, Digest: digest.Digest(in.value), Size: int64(len(in.value)),
 	}
-	update := catalog.TagUpdate{Name: reference.Tag(in.tag), Descriptor: content}
+	observed := time.Now().Add(time.Duration(c.id-3) * time.Hour).UTC()
+	update := catalog.TagUpdate{Name: reference.Tag(in.tag), Descriptor: content, Freshness: catalog.Freshness{
+		Observed: observed, FreshUntil: observed.Add(time.Hour), StaleUntil: observed.Add(24 * time.Hour),
+	}}
 	if in.kind == swap {
 		update.Expect, update.ExpectAbsent = digest.Digest(in.expect), in.expect == ""
 	}
-	return catalog.Publish{
-		Tenant: reference.DefaultTenant, Repository: repository, Source: catalog.SourcePushed,
-		Time: time.Now().Add(time.Duration(c.id-3) * time.Hour).UTC(), Holder: "holder",
-		Blobs: []ocispec.Descriptor{content}, Manifests: []catalog.Manifest{{Descriptor: content}},
-		Tags: []catalog.TagUpdate{update},
+	publish := catalog.Publish{
+		Tenant: reference.DefaultTenant, Repository: repository, Source: catalog.SourceUpstream, Time: observed,
+		Holder: "holder", Tags: []catalog.TagUpdate{update},
 	}
+	if c.calls%10 == 0 {
+		publish.Blobs, publish.Manifests = []ocispec.Descriptor{content}, []catalog.Manifest{{Descriptor: content}}
+	}
+	return publish
 }
 
 func (c *client) readLinearizable(ctx context.Context, n *node, tag string) bool {
