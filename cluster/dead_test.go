@@ -1,7 +1,10 @@
 package cluster
 
 import (
+	"context"
+	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,6 +13,39 @@ import (
 
 	"github.com/ocistern/ocistern/internal/errdef"
 )
+
+// A host without power does not refuse: what is sent there is lost. To find that out takes all of a dial's time, which is more
+// than a call's.
+func TestSilentNonvoterIsRemoved(t *testing.T) {
+	f := newFleet(t)
+	silence := &silentHost{Network: machine{}}
+	nodes := f.prepare(2, 1)
+	lone, other := nodes[0], nodes[1]
+	lone.config.Join, other.config.Join = nil, []string{lone.config.Listen.Gossip}
+	lone.buriesSoon()
+	lone.config.Environment.Network = silence
+	f.start(lone)
+	f.start(other)
+	lone.waitRole(other.cluster.Self(), RoleNonvoter)
+	id, at := other.cluster.Self(), other.config.Listen.Raft
+	silence.at.Store(&at)
+	other.crash()
+	lone.waitRole(id, "")
+}
+
+// silentHost is a network in which one address does not even refuse.
+type silentHost struct {
+	Network
+	at atomic.Pointer[string]
+}
+
+func (s *silentHost) Dial(ctx context.Context, address string) (net.Conn, error) {
+	if at := s.at.Load(); at != nil && *at == address {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return s.Network.Dial(ctx, address)
+}
 
 // prepareWithSpare makes three voters and a nonvoter, all ready, that bury their dead soon.
 func (f *fleet) prepareWithSpare() (voters []*node, spare *node) {

@@ -42,12 +42,11 @@ func (c *Cluster) lead() bool {
 	}
 	var tooOld error
 	for _, wish := range v.changes() {
-		ctx, cancel := c.callContext()
-		err := c.confirm(ctx, wish)
+		confirmed, err := false, c.bounded(func(ctx context.Context) error { return c.confirm(ctx, wish) })
 		if err == nil {
-			err = c.carryOut(ctx, wish)
+			// A time of its own: to confirm that a node is dead can take all of the first one.
+			confirmed, err = true, c.bounded(func(ctx context.Context) error { return c.carryOut(ctx, wish) })
 		}
-		cancel()
 		if err == nil {
 			c.logger.Info("membership changed", "action", string(wish.action), "node", wish.node.ID,
 				"address", wish.node.Address, "replaced", wish.replaced)
@@ -57,6 +56,9 @@ func (c *Cluster) lead() bool {
 			"error", err)
 		if errdef.ReasonOf(err) == errdef.VersionTooOld {
 			tooOld = err
+		}
+		if confirmed { // it may be in the log all the same: what is to be done next is not to be told from this view
+			return false
 		}
 	}
 	c.tellHeldBack(errors.Join(tooOld, c.raiseLevel()))
@@ -69,7 +71,7 @@ func (c *Cluster) view() view {
 	v := view{
 		self: c.Self(), cluster: c.ClusterID(), expect: c.config.Expect, servers: servers, seen: c.gossip.seen(),
 		heard: c.transport.contacts.follow(c.raft.CurrentTerm(), servers), now: time.Now(),
-		deadAfter: c.config.DeadVoterAfter, steady: c.config.Steady,
+		deadAfter: c.config.DeadVoterAfter, steady: c.config.Steady, silence: c.config.Timings.Election,
 	}
 	v.seen[v.self] = sighting{metadata: c.gossip.self(), State: StateAlive} // a leader may have moved, too
 	return v

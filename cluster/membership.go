@@ -44,6 +44,8 @@ type view struct {
 	heard             map[raft.ServerID]contact
 	now               time.Time
 	deadAfter, steady time.Duration
+	// silence is how old the last answer to a heartbeat may be for a member that is counted on.
+	silence time.Duration
 }
 
 // changes returns what would bring the configuration nearer to what is to be, most urgent first. A dead voter is removed
@@ -161,8 +163,10 @@ func (v view) mayRemove(gone raft.Server) bool {
 	return living > left/2
 }
 
-// answers tells whether gossip sees a member alive and its last heartbeat was answered, if there was one. One that leaves is
-// not counted on.
+// answers tells whether gossip sees a member alive and its last heartbeat was answered a moment ago, if there was one: one that
+// is under way tells nothing until it fails. One that leaves is not counted on.
 func (v view) answers(id raft.ServerID) bool {
-	return !v.retired(id) && (catalog.NodeID(id) == v.self || v.alive(id) && !v.heard[id].failed)
+	heard, known := v.heard[id]
+	return !v.retired(id) && (catalog.NodeID(id) == v.self ||
+		v.alive(id) && !heard.failed && (!known || v.now.Sub(heard.last) <= v.silence))
 }

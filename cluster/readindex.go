@@ -104,7 +104,11 @@ func (c *Cluster) prove() (catalog.LogIndex, error) {
 	if err := c.confirmTerm(ctx, term); err != nil {
 		return 0, err
 	}
-	return c.lastCommand(commit)
+	index, err := c.lastCommand(commit)
+	if c.identity.current().Restoring { // what the catalog holds now may never be committed
+		return 0, errdef.New(errdef.NotLeader, "node %s is restoring a snapshot", c.Self())
+	}
+	return index, err
 }
 
 // committed returns the commit index of the leader of term, once an entry of that term is committed. Before, a leader

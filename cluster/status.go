@@ -68,6 +68,9 @@ func (c *Cluster) Ready() error {
 			"%d of %d have this node's", last.Index, last.Equal, last.Voters).
 			WithRemedy("bring the other voters back; should that not settle it, compare: ocistern status --all --catalog-digest")
 	}
+	if c.identity.current().Restoring {
+		return errdef.New(errdef.NotReady, "a snapshot is being restored")
+	}
 	if c.progress.ready.Load() {
 		return nil
 	}
@@ -168,6 +171,13 @@ func (c *Cluster) settle(ctx context.Context, future raft.Future) error {
 	case <-c.lifetime.Done():
 		return raft.ErrRaftShutdown
 	}
+}
+
+// bounded makes one call that this package makes for itself.
+func (c *Cluster) bounded(call func(context.Context) error) error {
+	ctx, cancel := c.callContext()
+	defer cancel()
+	return call(ctx)
 }
 
 // callContext bounds one call that this package makes for itself.

@@ -185,11 +185,13 @@ func (f *FSM) Restore(snapshot io.ReadCloser) error {
 	if f.stopped != nil {
 		return f.stopped
 	}
-	if err := restore(f.catalog, snapshot); err != nil {
-		return err
-	}
+	f.history.forget() // who waits for the catalog that comes now must not be told the hash of the one before
+	err := restore(f.catalog, snapshot)
 	restored := f.catalog.Snapshot()
 	f.history.begin(restored.Index(), restored.CommandHash())
+	if err != nil {
+		return err
+	}
 	if err := f.record(restored.FeatureLevel()); err != nil {
 		f.stopped = err
 		f.stop()

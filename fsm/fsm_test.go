@@ -159,3 +159,41 @@ func TestUnknownCommandStops(t *testing.T) {
 		t.Errorf("restore: error %v", err)
 	}
 }
+
+// While a snapshot is restored, nobody is told the hash of what was there before: whoever waits for the restored index would take
+// it for the new one's. Without the remedy the old hash is known until the end.
+func TestRestoreForgetsHashesFirst(t *testing.T) {
+	cat := catalog.New()
+	machine := New(cat, Options{})
+	machine.ApplyBatch([]*raft.Log{{Index: 7, Type: raft.LogConfiguration}})
+	if _, known := machine.HashAt(7); !known {
+		t.Fatal("the hash at index 7 is not known")
+	}
+	captured, err := machine.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := &sink{room: 1 << 20}
+	if err := captured.Persist(written); err != nil {
+		t.Fatal(err)
+	}
+	told := false
+	reading := readerFunc(func(p []byte) (int, error) {
+		_, known := machine.HashAt(7)
+		told = told || known
+		return written.Read(p)
+	})
+	if err := machine.Restore(io.NopCloser(reading)); err != nil {
+		t.Fatal(err)
+	}
+	if told {
+		t.Error("the hash of the replaced catalog was told during the restore")
+	}
+	if _, known := machine.HashAt(7); !known {
+		t.Error("the hash of the restored catalog is not known")
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

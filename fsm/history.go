@@ -30,6 +30,13 @@ func (h *history) begin(index catalog.LogIndex, hash [sha256.Size]byte) {
 	h.points, h.oldest = append(h.points[:0], point{index, hash}), 0
 }
 
+// forget forgets all.
+func (h *history) forget() {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	h.points, h.oldest = h.points[:0], 0
+}
+
 // add appends entries in ascending order. Those of one log entry are one point.
 func (h *history) add(entries []catalog.Entry) {
 	h.mutex.Lock()

@@ -23,7 +23,7 @@ func newRecoverCommand() *cobra.Command {
 		Short: "Make one survivor a cluster of its own, when a quorum is lost for good",
 		Long: "Make the node in DIR the only voter of a new cluster with its catalog. The node must not run.\n\n" +
 			"Use it only when a majority of the voters will never come back: their disks are lost. Without --force, show what\n" +
-			"was found and what may be lost, and change nothing: run it on each survivor and choose the one whose last entry\n" +
+			"was found and what may be lost, and recover nothing: run it on each survivor and choose the one whose last entry\n" +
 			"has the highest term, and among those the highest index.\n\n" +
 			"The cluster gets a new id. Nodes of the old one are refused; with an empty data directory they join.",
 		Example: "  ocistern recover --data-dir /var/lib/ocistern\n  ocistern recover --data-dir /var/lib/ocistern --force",
@@ -41,7 +41,7 @@ func newRecoverCommand() *cobra.Command {
 				return err
 			}
 			if !force {
-				return errdef.New(errdef.UsageInvalid, "nothing was changed").WithRemedy(
+				return errdef.New(errdef.UsageInvalid, "nothing was recovered").WithRemedy(
 					"choose the survivor with the highest last entry, by term, then index; then add --force there, and only there")
 			}
 			recovered, err := cluster.Recover(dir, logger)

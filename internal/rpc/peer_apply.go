@@ -102,6 +102,10 @@ func applyError(address string, err error, sent bool) error {
 
 // Apply implements the peer service.
 func (s *peerService) Apply(ctx context.Context, message *peerv1.ApplyRequest) (*peerv1.ApplyResponse, error) {
+	if len(message.GetSubmissions()) == 0 {
+		return nil, errdef.New(errdef.CommandUnknown, "no submissions that this version understands").
+			WithRemedy("run the same version on all nodes")
+	}
 	requests := make([]fsm.Request, len(message.GetSubmissions()))
 	for i, submission := range message.GetSubmissions() {
 		var err error

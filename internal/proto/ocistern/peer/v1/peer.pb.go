@@ -124,7 +124,7 @@ func (ContentKind) EnumDescriptor() ([]byte, []int) {
 
 type ApplyRequest struct {
 	state         protoimpl.MessageState     `protogen:"open.v1"`
-	Submissions   []*ApplyRequest_Submission `protobuf:"bytes,1,rep,name=submissions,proto3" json:"submissions,omitempty"`
+	Submissions   []*ApplyRequest_Submission `protobuf:"bytes,4,rep,name=submissions,proto3" json:"submissions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,7 +169,7 @@ func (x *ApplyRequest) GetSubmissions() []*ApplyRequest_Submission {
 type ApplyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One for each submission, in their order.
-	Results       []*ApplyResponse_Result `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	Results       []*ApplyResponse_Result `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1309,20 +1309,20 @@ var File_ocistern_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1bocistern/peer/v1/peer.proto\x12\x10ocistern.peer.v1\"\xb8\x01\n" +
+	"\x1bocistern/peer/v1/peer.proto\x12\x10ocistern.peer.v1\"\xca\x01\n" +
 	"\fApplyRequest\x12K\n" +
-	"\vsubmissions\x18\x01 \x03(\v2).ocistern.peer.v1.ApplyRequest.SubmissionR\vsubmissions\x1a[\n" +
+	"\vsubmissions\x18\x04 \x03(\v2).ocistern.peer.v1.ApplyRequest.SubmissionR\vsubmissions\x1a[\n" +
 	"\n" +
 	"Submission\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\fR\acommand\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x02 \x01(\fR\trequestId\x12\x14\n" +
-	"\x05since\x18\x03 \x01(\x04R\x05since\"\x89\x01\n" +
+	"\x05since\x18\x03 \x01(\x04R\x05sinceJ\x04\b\x01\x10\x02J\x04\b\x02\x10\x03J\x04\b\x03\x10\x04\"\x8f\x01\n" +
 	"\rApplyResponse\x12@\n" +
-	"\aresults\x18\x01 \x03(\v2&.ocistern.peer.v1.ApplyResponse.ResultR\aresults\x1a6\n" +
+	"\aresults\x18\x02 \x03(\v2&.ocistern.peer.v1.ApplyResponse.ResultR\aresults\x1a6\n" +
 	"\x06Result\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06status\x18\x02 \x01(\fR\x06status\"\xb8\x01\n" +
+	"\x06status\x18\x02 \x01(\fR\x06statusJ\x04\b\x01\x10\x02\"\xb8\x01\n" +
 	"\x0eRefreshRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1e\n" +
 	"\n" +
