@@ -128,10 +128,12 @@ func (h *host) stop(ctx context.Context) {
 	close(n.dead)
 }
 
-// wipe empties the disk of a node that does not run. A planted bug lets the id survive.
+// wipe empties the disk. A supervisor may have started the node again meanwhile: no node keeps running on a disk that is
+// emptied under it. A planted bug lets the id survive.
 func (h *host) wipe(keepID bool) error {
 	h.busy <- struct{}{}
 	defer func() { <-h.busy }()
+	h.halt(h.running.Load())
 	if keepID {
 		h.disk.forgetLog()
 		return nil
