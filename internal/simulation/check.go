@@ -30,6 +30,9 @@ func (f *fleet) settle(hosts []*host) {
 	ctx, cancel := context.WithTimeout(context.Background(), settling)
 	defer cancel()
 	for {
+		for _, h := range hosts {
+			f.rejoinRemoved(h)
+		}
 		err := f.agreement(ctx, hosts)
 		if err == nil {
 			return
@@ -39,6 +42,18 @@ func (f *fleet) settle(hosts []*host) {
 			return
 		}
 	}
+}
+
+// rejoinRemoved does for a node that left, and was not told so, what its error says.
+func (f *fleet) rejoinRemoved(h *host) {
+	n := h.running.Load()
+	if n == nil || errdef.ReasonOf(n.cluster.Ready()) != errdef.Removed {
+		return
+	}
+	if err := h.wipe(false); err != nil {
+		f.failures.add("%s: %v", h.name, err)
+	}
+	f.revive(h)
 }
 
 // agreement returns nil when all nodes are ready and hold the same catalog, reached by the same commands.
