@@ -18,7 +18,7 @@ type Options struct {
 	Duration time.Duration // of faults and clients, in simulated time
 	Voters   int
 	Replicas int       // further hosts, nonvoters as long as no voter is missing
-	Clients  int       // each calls about every two seconds
+	Clients  int       // each calls every three seconds, and more often when something breaks
 	Planted  Bug       // what must be found
 	Fault    string    // the name of the only fault to happen; empty for all
 	Dir      string    // an empty directory for the nodes
@@ -53,7 +53,7 @@ type fleet struct {
 	end     context.CancelFunc
 	workers sync.WaitGroup
 	closed  atomic.Bool  // no node starts any more
-	addeds  atomic.Int64 // addresses given out so far
+	given   atomic.Int64 // addresses given out so far
 	fatals  atomic.Int64 // runs of nodes that ended themselves
 }
 
@@ -123,7 +123,7 @@ func newFleet(o Options) *fleet {
 	return f
 }
 
-func (f *fleet) newIP() string { return fmt.Sprintf("10.0.0.%d", f.addeds.Add(1)) }
+func (f *fleet) newIP() string { return fmt.Sprintf("10.0.0.%d", f.given.Add(1)) }
 
 // join is what nodes are told to join: the voters of the first hour, where they are now.
 func (f *fleet) join() []string {

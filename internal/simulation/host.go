@@ -2,7 +2,9 @@ package simulation
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -139,13 +141,17 @@ func (h *host) wipe(keepID bool) error {
 		return nil
 	}
 	h.disk.wipe()
-	return os.Remove(filepath.Join(h.dir, "node.json"))
+	if err := os.Remove(filepath.Join(h.dir, "node.json")); !errors.Is(err, fs.ErrNotExist) { // it may be wiped twice
+		return err
+	}
+	return nil
 }
 
-// move gives a host that does not run another address.
+// move gives a host another address, under no running node either.
 func (h *host) move(ip string) {
 	h.busy <- struct{}{}
 	defer func() { <-h.busy }()
+	h.halt(h.running.Load())
 	h.settleAt(ip)
 }
 
