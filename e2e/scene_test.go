@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -215,6 +216,25 @@ func (s *scene) await(ts *testscript.TestScript, args []string) error {
 		run = func(_ *scene, ts *testscript.TestScript, rest []string) error { return ts.Exec(args[0], rest...) }
 	}
 	return nodes.Await(ctx, func(context.Context) error { return run(s, ts, args[1:]) })
+}
+
+// shows is `shows PATTERN PROGRAM ARGS...`: the program succeeds, and a line of what it prints matches. Behind `await`, for
+// what a cluster comes to by itself.
+func (s *scene) shows(ts *testscript.TestScript, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: shows PATTERN PROGRAM ARGS...")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	if err != nil {
+		return err
+	}
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		return err
+	}
+	if printed := ts.ReadFile("stdout"); !pattern.MatchString(printed) {
+		return fmt.Errorf("nothing matches %q in:\n%s", args[0], printed)
+	}
+	return nil
 }
 
 // exits is `exits CODE PROGRAM ARGS...`: the program ends with that status.
