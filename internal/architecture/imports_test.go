@@ -44,6 +44,8 @@ func rules() []rule {
 			module + "internal/rpc", module + "internal/node", "github.com/hashicorp"},
 			"the public library must not drag a node into its users' programs"},
 		{"internal/...", []string{module + "cmd/ocistern"}, "commands are the top"},
+		{"internal/policy", []string{"os", "io", "net", "log/slog", module + "fsm/...", module + "internal/config", module + "internal/fill"},
+			"policy is a value: config makes it, registry and fill look at it"},
 		{"internal/errdef", []string{module + "internal/reference", module + "fsm/..."}, "the table of errors is the ground floor"},
 	}
 }
