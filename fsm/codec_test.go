@@ -65,13 +65,18 @@ func goldenCommands() map[string]catalog.Command {
 		"untag":           catalog.Untag{Tenant: tenant, Repository: repository, Name: "v1"},
 		"delete-manifest": catalog.DeleteManifest{Tenant: tenant, Repository: repository, Digest: signature},
 		"raise-level":     catalog.RaiseLevel{Level: catalog.LevelRequests},
+		"invalidate":      catalog.Invalidate{Tenant: tenant, Repository: repository, Below: true, Tag: "v1", Digest: image},
+		"set-backoff": catalog.SetBackoff{Backoff: catalog.Backoff{
+			Upstream: "ghcr.io", Until: at(9), Reason: "UPSTREAM_THROTTLED", Node: "node-1",
+		}},
 	}
 }
 
 // goldenFile is where a golden command lies: its name has the version of its kind.
 func goldenFile(name string) string {
 	version := 1
-	if name == "raise-level" {
+	switch name {
+	case "raise-level", "invalidate", "set-backoff":
 		version = 2
 	}
 	return filepath.Join("command", fmt.Sprintf("%s.v%d.pb", name, version))

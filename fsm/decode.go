@@ -67,10 +67,23 @@ func (d *decoder) share(text string) string {
 // kind reads one command, whose version is the feature level that brought its kind.
 func (d *decoder) kind(message *logv1.Command) catalog.Command {
 	d.check(message)
-	if raise, ok := message.GetKind().(*logv1.Command_RaiseLevel); ok {
-		return d.raiseLevel(message, raise.RaiseLevel)
+	switch kind := message.GetKind().(type) {
+	case *logv1.Command_RaiseLevel:
+		return d.raiseLevel(message, kind.RaiseLevel)
+	case *logv1.Command_Invalidate:
+		return d.invalidate(message, kind.Invalidate)
+	case *logv1.Command_SetBackoff:
+		d.version(message, catalog.LevelRequests)
+		d.check(kind.SetBackoff)
+		return catalog.SetBackoff{Backoff: *d.backoff(kind.SetBackoff.GetBackoff())}
+	default:
+		d.version(message, catalog.LevelFirst)
+		return d.first(message)
 	}
-	d.version(message, catalog.LevelFirst)
+}
+
+// first reads a command of a kind that every build knows.
+func (d *decoder) first(message *logv1.Command) catalog.Command {
 	switch kind := message.GetKind().(type) {
 	case *logv1.Command_SetCluster:
 		d.check(kind.SetCluster)
@@ -82,7 +95,7 @@ func (d *decoder) kind(message *logv1.Command) catalog.Command {
 		d.check(m)
 		return catalog.RecordAbsence{
 			Tenant: d.tenant(m.GetTenant()), Repository: d.repository(m.GetRepository()),
-			Absences: mapped(m.GetAbsences(), d.absence),
+			Absences: mapped(m.GetAbsences(), d.absenceOfCommand), Seen: catalog.LogIndex(m.GetSeen()),
 		}
 	case *logv1.Command_AddHolder:
 		m := kind.AddHolder
@@ -127,6 +140,7 @@ func (d *decoder) publish(m *logv1.Publish) catalog.Publish {
 		Time: d.time(m.GetTime()), Holder: d.node(m.GetHolder()),
 		Blobs: mapped(m.GetBlobs(), d.descriptor), Manifests: mapped(m.GetManifests(), d.manifest),
 		Tags: mapped(m.GetTags(), d.tagUpdate), Referrers: mapped(m.GetReferrers(), d.referrers),
+		Seen: catalog.LogIndex(m.GetSeen()),
 	}
 }
 
@@ -161,6 +175,38 @@ func (d *decoder) absence(m *logv1.Absence) catalog.Absence {
 	}
 	return catalog.Absence{
 		Kind: catalog.AbsenceKind(m.GetKind()), Reference: m.GetReference(), Freshness: d.freshness(m.GetFreshness()),
+		History: mapped(m.GetHistory(), d.event),
+	}
+}
+
+// absenceOfCommand refuses a history: a node derives it.
+func (d *decoder) absenceOfCommand(m *logv1.Absence) catalog.Absence {
+	if len(m.GetHistory()) > 0 {
+		d.fail("an absence with a history")
+	}
+	return d.absence(m)
+}
+
+func (d *decoder) invalidate(message *logv1.Command, m *logv1.Invalidate) catalog.Command {
+	d.version(message, catalog.LevelRequests)
+	d.check(m)
+	return catalog.Invalidate{
+		Tenant: d.tenant(m.GetTenant()), Repository: d.repository(m.GetRepository()), Below: m.GetBelow(),
+		Tag: reference.Tag(m.GetTag()), Digest: toDigest(m.GetDigest()),
+	}
+}
+
+func (d *decoder) backoff(m *logv1.Backoff) *catalog.Backoff {
+	d.check(m)
+	return &catalog.Backoff{
+		Upstream: d.share(m.GetUpstream()), Until: d.time(m.GetUntil()), Reason: d.share(m.GetReason()), Node: d.node(m.GetNode()),
+	}
+}
+
+func (d *decoder) event(m *logv1.TagEvent) catalog.TagEvent {
+	d.check(m)
+	return catalog.TagEvent{
+		Digest: toDigest(m.GetDigest()), Since: d.time(m.GetSince()), Revision: catalog.LogIndex(m.GetRevision()), By: d.node(m.GetBy()),
 	}
 }
 

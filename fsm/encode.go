@@ -28,6 +28,7 @@ func encodeCommand(command catalog.Command) (*logv1.Command, error) {
 	case catalog.RecordAbsence:
 		message.Kind = &logv1.Command_RecordAbsence{RecordAbsence: &logv1.RecordAbsence{
 			Tenant: string(c.Tenant), Repository: string(c.Repository), Absences: mapped(c.Absences, e.absence),
+			Seen: uint64(c.Seen),
 		}}
 	case catalog.AddHolder:
 		message.Kind = &logv1.Command_AddHolder{AddHolder: &logv1.AddHolder{
@@ -48,6 +49,14 @@ func encodeCommand(command catalog.Command) (*logv1.Command, error) {
 	case catalog.RaiseLevel:
 		message.Version = uint32(catalog.LevelRequests)
 		message.Kind = &logv1.Command_RaiseLevel{RaiseLevel: &logv1.RaiseLevel{Level: uint32(c.Level)}}
+	case catalog.Invalidate:
+		message.Version = uint32(catalog.LevelRequests)
+		message.Kind = &logv1.Command_Invalidate{Invalidate: &logv1.Invalidate{
+			Tenant: string(c.Tenant), Repository: string(c.Repository), Below: c.Below, Tag: string(c.Tag), Digest: c.Digest.String(),
+		}}
+	case catalog.SetBackoff:
+		message.Version = uint32(catalog.LevelRequests)
+		message.Kind = &logv1.Command_SetBackoff{SetBackoff: &logv1.SetBackoff{Backoff: e.backoff(&c.Backoff)}}
 	default:
 		return nil, errdef.New(errdef.CommandInvalid, "%T is not a command", command)
 	}
@@ -59,7 +68,7 @@ func (e *encoder) publish(c catalog.Publish) *logv1.Publish {
 		Tenant: string(c.Tenant), Repository: string(c.Repository), Source: e.source(c.Source),
 		Time: e.time(c.Time), Holder: string(c.Holder),
 		Blobs: mapped(c.Blobs, e.descriptor), Manifests: mapped(c.Manifests, e.manifest),
-		Tags: mapped(c.Tags, e.tagUpdate), Referrers: mapped(c.Referrers, e.referrers),
+		Tags: mapped(c.Tags, e.tagUpdate), Referrers: mapped(c.Referrers, e.referrers), Seen: uint64(c.Seen),
 	}
 }
 
@@ -90,6 +99,10 @@ func (e *encoder) absence(a catalog.Absence) *logv1.Absence {
 		e.fail("absence kind %d", a.Kind)
 	}
 	return &logv1.Absence{Kind: kind, Reference: a.Reference, Freshness: e.freshness(a.Freshness)}
+}
+
+func (e *encoder) backoff(b *catalog.Backoff) *logv1.Backoff {
+	return &logv1.Backoff{Upstream: b.Upstream, Until: e.time(b.Until), Reason: b.Reason, Node: string(b.Node)}
 }
 
 // descriptor leaves out URLs and Data: the catalog names content, it does not carry it.

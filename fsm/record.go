@@ -18,7 +18,9 @@ func encodeRecord(r catalog.Record) (*logv1.SnapshotRecord, error) {
 	case r.Referrers != nil:
 		message.Kind = &logv1.SnapshotRecord_Referrers{Referrers: e.referrers(*r.Referrers)}
 	case r.Absence != nil:
-		message.Kind = &logv1.SnapshotRecord_Absence{Absence: e.absence(*r.Absence)}
+		absence := e.absence(*r.Absence)
+		absence.History = mapped(r.Absence.History, e.event)
+		message.Kind = &logv1.SnapshotRecord_Absence{Absence: absence}
 	case r.Link != nil:
 		link := &logv1.LinkRecord{Digest: r.Link.Digest.String(), MediaType: r.Link.MediaType, Size: r.Link.Size}
 		message.Kind = &logv1.SnapshotRecord_Link{Link: link}
@@ -30,6 +32,13 @@ func encodeRecord(r catalog.Record) (*logv1.SnapshotRecord, error) {
 		message.Kind = &logv1.SnapshotRecord_Outcome{Outcome: &logv1.OutcomeRecord{
 			RequestId: r.Outcome.ID[:], Index: uint64(r.Outcome.Index), Refused: string(r.Outcome.Refused),
 		}}
+	case r.Backoff != nil:
+		message.Kind = &logv1.SnapshotRecord_Backoff{Backoff: e.backoff(r.Backoff)}
+	case r.Invalidation != nil:
+		message.Kind = &logv1.SnapshotRecord_Invalidation{Invalidation: &logv1.InvalidationRecord{
+			Tenant: string(r.Invalidation.Tenant), Repository: string(r.Invalidation.Repository), Below: r.Invalidation.Below,
+			Index: uint64(r.Invalidation.Index),
+		}}
 	}
 	return message, e.err
 }
@@ -38,11 +47,13 @@ func (e *encoder) tag(t *catalog.Tag) *logv1.TagRecord {
 	return &logv1.TagRecord{
 		Name: string(t.Name), Descriptor_: e.descriptor(t.Descriptor), Source: e.source(t.Source),
 		Freshness: e.freshness(t.Freshness), Since: e.time(t.Since), Revision: uint64(t.Revision),
-		History: mapped(t.History, func(event catalog.TagEvent) *logv1.TagEvent {
-			return &logv1.TagEvent{
-				Digest: event.Digest.String(), Since: e.time(event.Since), Revision: uint64(event.Revision),
-			}
-		}),
+		By: string(t.By), History: mapped(t.History, e.event),
+	}
+}
+
+func (e *encoder) event(event catalog.TagEvent) *logv1.TagEvent {
+	return &logv1.TagEvent{
+		Digest: event.Digest.String(), Since: e.time(event.Since), Revision: uint64(event.Revision), By: string(event.By),
 	}
 }
 
@@ -80,6 +91,14 @@ func (d *decoder) record(m *logv1.SnapshotRecord) catalog.Record {
 		if len(kind.Outcome.GetRequestId()) == 0 {
 			d.fail("outcome of no request")
 		}
+	case *logv1.SnapshotRecord_Backoff:
+		r.Backoff = d.backoff(kind.Backoff)
+	case *logv1.SnapshotRecord_Invalidation:
+		d.check(kind.Invalidation)
+		r.Invalidation = &catalog.Invalidation{
+			Tenant: d.tenant(kind.Invalidation.GetTenant()), Repository: d.repository(kind.Invalidation.GetRepository()),
+			Below: kind.Invalidation.GetBelow(), Index: catalog.LogIndex(kind.Invalidation.GetIndex()),
+		}
 	default:
 		d.fail("record of no kind that this build knows")
 	}
@@ -92,12 +111,6 @@ func (d *decoder) tag(m *logv1.TagRecord) *catalog.Tag {
 		Name: reference.Tag(m.GetName()), Descriptor: d.descriptor(m.GetDescriptor_()), Source: d.source(m.GetSource()),
 		Freshness: d.freshness(m.GetFreshness()), Since: d.time(m.GetSince()),
 		Revision: catalog.LogIndex(m.GetRevision()),
-		History: mapped(m.GetHistory(), func(event *logv1.TagEvent) catalog.TagEvent {
-			d.check(event)
-			return catalog.TagEvent{
-				Digest: toDigest(event.GetDigest()), Since: d.time(event.GetSince()),
-				Revision: catalog.LogIndex(event.GetRevision()),
-			}
-		}),
+		By:       d.node(m.GetBy()), History: mapped(m.GetHistory(), d.event),
 	}
 }

@@ -9,7 +9,10 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -17,6 +20,7 @@ import (
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	logv1 "github.com/ocistern/ocistern/internal/proto/ocistern/log/v1"
+	"github.com/ocistern/ocistern/internal/reference"
 )
 
 // goldenCatalog holds records of every kind.
@@ -61,6 +65,37 @@ func TestGoldenSnapshot(t *testing.T) {
 	raised := goldenCatalog(t)
 	raise(t, raised)
 	checkGoldenSnapshot(t, "snapshot.v2.pb", raised.Snapshot(), 7)
+	freshen(t, raised)
+	checkGoldenSnapshot(t, "snapshot-freshness.v2.pb", raised.Snapshot(), 9)
+}
+
+// freshen adds what knows of upstreams: a tag that has moved and one that is gone, an invalidation, a backoff.
+func freshen(t testing.TB, cat *catalog.Catalog) {
+	t.Helper()
+	const tenant, repository = reference.Tenant("default"), reference.Repository("ghcr.io/org/other")
+	at := func(seconds int64) time.Time { return time.Unix(1_700_000_000+seconds, 0).UTC() }
+	desc := func(text string) ocispec.Descriptor {
+		return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(text), Size: int64(len(text))}
+	}
+	observe := func(tag reference.Tag, target string, seconds int64) catalog.Publish {
+		fresh := catalog.Freshness{Observed: at(seconds), FreshUntil: at(seconds + 60), StaleUntil: at(seconds + 600)}
+		return catalog.Publish{
+			Tenant: tenant, Repository: repository, Source: catalog.SourceUpstream, Time: at(seconds), Holder: "node-1", Seen: 7,
+			Tags: []catalog.TagUpdate{{Name: tag, Descriptor: desc(target), Freshness: fresh}},
+		}
+	}
+	gone := catalog.RecordAbsence{Tenant: tenant, Repository: repository, Absences: []catalog.Absence{{
+		Kind: catalog.AbsentTag, Reference: "gone", Freshness: catalog.Freshness{Observed: at(3), FreshUntil: at(9), StaleUntil: at(9)},
+	}}}
+	backoff := catalog.Backoff{Upstream: "ghcr.io", Until: at(99), Reason: string(errdef.UpstreamThrottled), Node: "node-1"}
+	for i, command := range []catalog.Command{
+		observe("moved", "one", 0), observe("moved", "two", 1), observe("gone", "one", 2), gone,
+		catalog.Invalidate{Tenant: tenant, Repository: repository}, catalog.SetBackoff{Backoff: backoff},
+	} {
+		if err := cat.Apply(catalog.Entry{Index: catalog.LogIndex(8 + i), Command: command})[0].Err; err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // raise brings a golden catalog to level 2, where one request is applied and one refused.

@@ -13,6 +13,9 @@ func absenceKey(t reference.Tenant, r reference.Repository, kind AbsenceKind, re
 
 // expires returns when an absence may no longer be answered at all.
 func (a *Absence) expires() time.Time {
+	if len(a.History) > 0 {
+		return a.Freshness.Observed.Add(historyLife)
+	}
 	if a.Freshness.StaleUntil.After(a.Freshness.FreshUntil) {
 		return a.Freshness.StaleUntil
 	}
@@ -31,12 +34,27 @@ func (tx *transaction) setAbsence(k key, a *Absence) {
 	tx.expiries.set(expiryKey(a, k), &k)
 }
 
+// forgetAbsence makes an absence one that is not answered any more; what it knows of the past stays.
+func (tx *transaction) forgetAbsence(k key) {
+	known, ok := tx.absences.get(k)
+	if !ok || len(known.History) == 0 {
+		tx.clearAbsence(k)
+		return
+	}
+	expired := *known
+	expired.Freshness = Freshness{Observed: known.Freshness.Observed}
+	tx.setAbsence(k, &expired)
+}
+
 func (tx *transaction) clearAbsence(k key) {
 	if known, ok := tx.absences.get(k); ok {
 		tx.absences.remove(k)
 		tx.expiries.remove(expiryKey(known, k))
 	}
 }
+
+// historyLife is how long the history of a tag is kept that is absent at its upstream, by the clocks of the proposers.
+const historyLife = 30 * 24 * time.Hour
 
 // prunedAbsences bounds how many expired absences, of whatever repository, one new absence clears away. More than
 // one, so that the absences cannot outgrow what was asked for within one life span.

@@ -26,6 +26,7 @@ func (c Publish) apply(tx *transaction) error {
 	if err := tx.readable(&c); err != nil {
 		return err
 	}
+	outdated := tx.outdated(c.Seen, c.Tenant, c.Repository)
 	for _, update := range c.Tags {
 		if err := tx.compare(&c, update); err != nil {
 			return err
@@ -43,9 +44,15 @@ func (c Publish) apply(tx *transaction) error {
 		tx.putManifest(c.Tenant, c.Repository, manifest)
 	}
 	for _, update := range c.Tags {
+		if outdated {
+			update.Freshness = Freshness{}
+		}
 		tx.moveTag(&c, update)
 	}
 	for _, list := range c.Referrers {
+		if outdated {
+			break
+		}
 		tx.referrers.set(key{c.Tenant, c.Repository, list.Subject.String()}, &list)
 	}
 	return nil
@@ -103,8 +110,12 @@ func (c RecordAbsence) apply(tx *transaction) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
+	if tx.outdated(c.Seen, c.Tenant, c.Repository) {
+		return nil
+	}
 	for _, absence := range c.Absences {
 		tx.pruneAbsences(absence.Freshness.Observed)
+		absence.History = tx.historyOf(&c, absence)
 		if tx.dropMirrored(&c, absence) {
 			tx.setAbsence(absenceKey(c.Tenant, c.Repository, absence.Kind, absence.Reference), &absence)
 		}

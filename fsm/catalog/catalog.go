@@ -46,14 +46,17 @@ type Tag struct {
 	Freshness  Freshness
 	Since      time.Time  // when it came to point there, by the clock of the proposer
 	Revision   LogIndex   // entry that last changed the target
+	By         NodeID     `json:",omitempty"` // which learned that; empty below LevelRequests
 	History    []TagEvent `json:",omitempty"` // earlier targets, oldest first, at most MaxTagHistory
 }
 
-// TagEvent is one former target of a tag, with the Since and Revision the tag had then.
+// TagEvent is one former target of a tag, with the Since, Revision and By that the tag had then. An empty digest is an
+// absence at the upstream.
 type TagEvent struct {
 	Digest   digest.Digest
 	Since    time.Time
 	Revision LogIndex
+	By       NodeID `json:",omitempty"`
 }
 
 // Manifest is a manifest (or image index) of a repository. Its bytes are content like any other, in the blobstore.
@@ -86,6 +89,9 @@ type Absence struct {
 	Kind      AbsenceKind
 	Reference string // tag or digest
 	Freshness Freshness
+	// History is that of a tag that was there before, and ends with the event of the absence itself: a tag that comes back
+	// goes on with it. Commands leave it empty; below LevelRequests there is none.
+	History []TagEvent `json:",omitempty"`
 }
 
 // Blob is content by digest, whatever repositories link to it. Manifests are blobs too.

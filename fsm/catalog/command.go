@@ -32,6 +32,9 @@ type Publish struct {
 	Manifests  []Manifest           // Source is set from above; children get links too, whether held or not
 	Tags       []TagUpdate          // a pushed tag must point at a manifest of the repository
 	Referrers  []Referrers          // complete lists, each replaces what was observed before
+	// Seen is an index that the proposer had seen before it asked the upstream, zero where that does not matter. What was
+	// invalidated since is recorded as one that must be asked about again. LevelRequests brought it.
+	Seen LogIndex
 }
 
 // TagUpdate moves or refreshes one tag.
@@ -52,6 +55,7 @@ type RecordAbsence struct {
 	Tenant     reference.Tenant
 	Repository reference.Repository
 	Absences   []Absence
+	Seen       LogIndex // as in Publish: an absence that was invalidated since is not recorded
 }
 
 // AddHolder records that a node has verified, durable copies of blobs the catalog knows. Unknown digests are ignored:

@@ -12,18 +12,20 @@ import (
 	"github.com/ocistern/ocistern/internal/reference"
 )
 
-// Record is one record of a snapshot; exactly one of its pointers is set. Blobs and outcomes belong to no tenant and
+// Record is one record of a snapshot; exactly one of its pointers is set. Blobs and what follows belong to no tenant and
 // repository.
 type Record struct {
-	Tenant     reference.Tenant
-	Repository reference.Repository
-	Tag        *Tag       `json:",omitempty"`
-	Manifest   *Manifest  `json:",omitempty"`
-	Referrers  *Referrers `json:",omitempty"`
-	Absence    *Absence   `json:",omitempty"`
-	Link       *Link      `json:",omitempty"`
-	Blob       *Blob      `json:",omitempty"`
-	Outcome    *Outcome   `json:",omitempty"`
+	Tenant       reference.Tenant
+	Repository   reference.Repository
+	Tag          *Tag          `json:",omitempty"`
+	Manifest     *Manifest     `json:",omitempty"`
+	Referrers    *Referrers    `json:",omitempty"`
+	Absence      *Absence      `json:",omitempty"`
+	Link         *Link         `json:",omitempty"`
+	Blob         *Blob         `json:",omitempty"`
+	Outcome      *Outcome      `json:",omitempty"`
+	Backoff      *Backoff      `json:",omitempty"`
+	Invalidation *Invalidation `json:",omitempty"`
 }
 
 // Link is a repository's right to read a blob.
@@ -52,13 +54,24 @@ func (s *Snapshot) Records() iter.Seq[Record] {
 				r.Link = &Link{Digest: digest.Digest(k.name), MediaType: v.mediaType, Size: v.size}
 			}) &&
 			each(s.state.blobs, yield, func(r *Record, _ key, v *Blob) { r.Blob = v }) &&
-			s.eachOutcome(yield)
+			s.eachOutcome(yield) &&
+			each(s.state.backoffs, yield, func(r *Record, _ key, v *Backoff) { r.Backoff = v }) &&
+			s.eachInvalidation(yield)
 	}
 }
 
 func (s *Snapshot) eachOutcome(yield func(Record) bool) bool {
 	for i := range s.state.outcomes.recent {
 		if !yield(Record{Outcome: &s.state.outcomes.recent[i]}) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Snapshot) eachInvalidation(yield func(Record) bool) bool {
+	for i := range s.state.invalidations {
+		if !yield(Record{Invalidation: &s.state.invalidations[i]}) {
 			return false
 		}
 	}
@@ -118,6 +131,10 @@ func (r Record) restore(s *state) error {
 			return errdef.New(errdef.SnapshotInvalid, "outcome %s is one too many", r.Outcome.ID)
 		}
 		s.outcomes.remember(*r.Outcome)
+	case r.Backoff != nil:
+		s.backoffs.set(key{name: r.Backoff.Upstream}, r.Backoff)
+	case r.Invalidation != nil:
+		s.invalidations.remember(*r.Invalidation)
 	default:
 		return errdef.New(errdef.SnapshotInvalid, "record of no known kind")
 	}

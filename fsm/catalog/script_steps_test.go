@@ -91,7 +91,7 @@ func (s *script) descriptors(text string) []ocispec.Descriptor {
 func (s *script) publish(a arguments) catalog.Command {
 	c := catalog.Publish{
 		Tenant: a.tenant(), Repository: a.repository(), Source: catalog.SourceUpstream, Time: a.seconds("at"),
-		Holder: catalog.NodeID(a.value("holder", "")), Blobs: s.descriptors(a.value("blobs", "")),
+		Holder: catalog.NodeID(a.value("holder", "")), Blobs: s.descriptors(a.value("blobs", "")), Seen: a.seen(),
 	}
 	switch a.word(1) {
 	case "pushed":
@@ -127,7 +127,7 @@ func (s *script) publish(a arguments) catalog.Command {
 
 // absent REPOSITORY [tag=TAG]... [manifest=D]... [blob=D]... [at= fresh= stale=]
 func (s *script) recordAbsence(a arguments) catalog.Command {
-	c := catalog.RecordAbsence{Tenant: a.tenant(), Repository: a.repository()}
+	c := catalog.RecordAbsence{Tenant: a.tenant(), Repository: a.repository(), Seen: a.seen()}
 	add := func(kind catalog.AbsenceKind, ref string) {
 		c.Absences = append(c.Absences, catalog.Absence{Kind: kind, Reference: ref, Freshness: a.freshness()})
 	}

@@ -92,11 +92,12 @@ func (s *script) run(words []string) (string, error) {
 	commands := map[string]func(arguments) catalog.Command{
 		"cluster": func(a arguments) catalog.Command { return catalog.SetCluster{ClusterID: a.word(0)} },
 		"publish": s.publish, "absent": s.recordAbsence, "hold": s.addHolder, "drop": s.removeHolder,
-		"untag": s.untag, "delete": s.deleteManifest,
+		"untag": s.untag, "delete": s.deleteManifest, "invalidate": s.invalidate, "backoff": s.setBackoff, "raise": s.raise,
 	}
 	questions := map[string]func(arguments) string{
 		"tag": s.showTag, "tags": s.showTags, "manifest": s.showManifest, "referrers": s.showReferrers,
 		"absence": s.showAbsence, "link": s.showLink, "blob": s.showBlob, "stats": s.showStats, "records": s.showRecords,
+		"history": s.showHistory, "invalidated": s.showInvalidated, "until": s.showBackoff,
 	}
 	a := parseArguments(words[1:])
 	if build, ok := commands[words[0]]; ok {

@@ -118,29 +118,3 @@ func (tx *transaction) dropManifest(t reference.Tenant, r reference.Repository, 
 	tx.removeLink(t, r, m.Descriptor.Digest)
 	tx.subjects.remove(subjectKey(t, r, m.Subject, m.Descriptor.Digest))
 }
-
-func (tx *transaction) moveTag(p *Publish, update TagUpdate) {
-	k := key{p.Tenant, p.Repository, string(update.Name)}
-	next := Tag{
-		Name: update.Name, Descriptor: update.Descriptor, Source: p.Source, Freshness: update.Freshness,
-		Since: p.Time, Revision: tx.index,
-	}
-	if known, ok := tx.tags.get(k); ok {
-		if known.Source == SourcePushed && p.Source == SourceUpstream {
-			return
-		}
-		if known.Descriptor.Digest == update.Descriptor.Digest {
-			next.Since, next.Revision, next.History = known.Since, known.Revision, known.History
-		} else {
-			next.History = appendEvent(known)
-		}
-	}
-	tx.tags.set(k, &next)
-	tx.clearAbsence(absenceKey(p.Tenant, p.Repository, AbsentTag, string(update.Name)))
-}
-
-// appendEvent returns the history of a tag with its present target at the end, bounded.
-func appendEvent(t *Tag) []TagEvent {
-	history := append(slices.Clone(t.History), TagEvent{Digest: t.Descriptor.Digest, Since: t.Since, Revision: t.Revision})
-	return history[max(0, len(history)-MaxTagHistory):]
-}

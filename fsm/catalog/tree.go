@@ -84,12 +84,16 @@ type state struct {
 	expiries tree[key]
 	links    tree[link]
 	blobs    tree[Blob]
+	// backoffs are by the name of the upstream.
+	backoffs      tree[Backoff]
+	invalidations invalidations
 }
 
 func newState() *state {
 	return &state{
 		level: LevelFirst, tags: newTree[Tag](), manifests: newTree[Manifest](), referrers: newTree[Referrers](), subjects: newTree[struct{}](),
 		absences: newTree[Absence](), expiries: newTree[key](), links: newTree[link](), blobs: newTree[Blob](),
+		backoffs: newTree[Backoff](),
 	}
 }
 
@@ -98,5 +102,6 @@ func (s *state) copy() *state {
 	frozen.tags, frozen.manifests, frozen.referrers = s.tags.copy(), s.manifests.copy(), s.referrers.copy()
 	frozen.subjects, frozen.absences, frozen.expiries = s.subjects.copy(), s.absences.copy(), s.expiries.copy()
 	frozen.links, frozen.blobs, frozen.outcomes = s.links.copy(), s.blobs.copy(), s.outcomes.copy()
+	frozen.backoffs = s.backoffs.copy()
 	return &frozen
 }

@@ -29,7 +29,7 @@ func NewCommands(seed uint64) *Commands {
 // Next returns the next command. Its times go forward by seconds.
 func (c *Commands) Next() catalog.Command {
 	c.now = c.now.Add(time.Duration(c.random.IntN(2000)) * time.Millisecond)
-	switch c.random.IntN(16) {
+	switch c.random.IntN(18) {
 	case 0:
 		return catalog.SetCluster{ClusterID: "cluster"}
 	case 1, 2:
@@ -42,16 +42,34 @@ func (c *Commands) Next() catalog.Command {
 		return catalog.Untag{Tenant: c.tenant(), Repository: c.repository(), Name: c.tag()}
 	case 7:
 		return catalog.DeleteManifest{Tenant: c.tenant(), Repository: c.repository(), Digest: c.digest()}
+	case 8:
+		return c.invalidate()
+	case 9:
+		return catalog.SetBackoff{Backoff: catalog.Backoff{
+			Upstream: []string{"up.test", "other.test", ""}[c.random.IntN(3)], Until: c.freshness().FreshUntil,
+			Reason: "UPSTREAM_THROTTLED", Node: c.node(),
+		}}
 	default:
 		return c.publish()
 	}
+}
+
+func (c *Commands) invalidate() catalog.Invalidate {
+	command := catalog.Invalidate{Tenant: c.tenant(), Repository: c.repository(), Below: c.random.IntN(4) == 0}
+	switch c.random.IntN(3) {
+	case 0:
+		command.Tag = c.tag()
+	case 1:
+		command.Digest = c.digest()
+	}
+	return command
 }
 
 func (c *Commands) publish() catalog.Publish {
 	p := catalog.Publish{
 		Tenant: c.tenant(), Repository: c.repository(), Source: catalog.Source(1 + c.random.IntN(2)),
 		Time: c.now, Holder: c.node(), Blobs: several(c, c.descriptor),
-		Manifests: several(c, c.manifest), Referrers: several(c, c.referrers),
+		Manifests: several(c, c.manifest), Referrers: several(c, c.referrers), Seen: catalog.LogIndex(c.random.IntN(300)),
 	}
 	if c.random.IntN(4) > 0 { // else some manifest is likely not held, and the command refused
 		for _, m := range p.Manifests {

@@ -142,6 +142,8 @@ type Command struct {
 	//	*Command_DeleteManifest
 	//	*Command_RaiseLevel
 	//	*Command_Batch
+	//	*Command_Invalidate
+	//	*Command_SetBackoff
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -272,6 +274,24 @@ func (x *Command) GetBatch() *Batch {
 	return nil
 }
 
+func (x *Command) GetInvalidate() *Invalidate {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Invalidate); ok {
+			return x.Invalidate
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetBackoff() *SetBackoff {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_SetBackoff); ok {
+			return x.SetBackoff
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -313,6 +333,14 @@ type Command_Batch struct {
 	Batch *Batch `protobuf:"bytes,10,opt,name=batch,proto3,oneof"`
 }
 
+type Command_Invalidate struct {
+	Invalidate *Invalidate `protobuf:"bytes,11,opt,name=invalidate,proto3,oneof"`
+}
+
+type Command_SetBackoff struct {
+	SetBackoff *SetBackoff `protobuf:"bytes,12,opt,name=set_backoff,json=setBackoff,proto3,oneof"`
+}
+
 func (*Command_SetCluster) isCommand_Kind() {}
 
 func (*Command_Publish) isCommand_Kind() {}
@@ -330,6 +358,10 @@ func (*Command_DeleteManifest) isCommand_Kind() {}
 func (*Command_RaiseLevel) isCommand_Kind() {}
 
 func (*Command_Batch) isCommand_Kind() {}
+
+func (*Command_Invalidate) isCommand_Kind() {}
+
+func (*Command_SetBackoff) isCommand_Kind() {}
 
 // RaiseLevel raises the feature level of the cluster: entries of that version may follow.
 type RaiseLevel struct {
@@ -530,16 +562,18 @@ func (x *SetCluster) GetClusterId() string {
 }
 
 type Publish struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	Repository    string                 `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
-	Source        Source                 `protobuf:"varint,3,opt,name=source,proto3,enum=ocistern.log.v1.Source" json:"source,omitempty"`
-	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
-	Holder        string                 `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
-	Blobs         []*Descriptor          `protobuf:"bytes,6,rep,name=blobs,proto3" json:"blobs,omitempty"`
-	Manifests     []*Manifest            `protobuf:"bytes,7,rep,name=manifests,proto3" json:"manifests,omitempty"`
-	Tags          []*TagUpdate           `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty"`
-	Referrers     []*Referrers           `protobuf:"bytes,9,rep,name=referrers,proto3" json:"referrers,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Tenant     string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Repository string                 `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	Source     Source                 `protobuf:"varint,3,opt,name=source,proto3,enum=ocistern.log.v1.Source" json:"source,omitempty"`
+	Time       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	Holder     string                 `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
+	Blobs      []*Descriptor          `protobuf:"bytes,6,rep,name=blobs,proto3" json:"blobs,omitempty"`
+	Manifests  []*Manifest            `protobuf:"bytes,7,rep,name=manifests,proto3" json:"manifests,omitempty"`
+	Tags       []*TagUpdate           `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty"`
+	Referrers  []*Referrers           `protobuf:"bytes,9,rep,name=referrers,proto3" json:"referrers,omitempty"`
+	// Version 2: only where the cluster has that feature level.
+	Seen          uint64 `protobuf:"varint,10,opt,name=seen,proto3" json:"seen,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -637,6 +671,13 @@ func (x *Publish) GetReferrers() []*Referrers {
 	return nil
 }
 
+func (x *Publish) GetSeen() uint64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
 type TagUpdate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -714,10 +755,12 @@ func (x *TagUpdate) GetExpectAbsent() bool {
 }
 
 type RecordAbsence struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	Repository    string                 `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
-	Absences      []*Absence             `protobuf:"bytes,3,rep,name=absences,proto3" json:"absences,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Tenant     string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Repository string                 `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	Absences   []*Absence             `protobuf:"bytes,3,rep,name=absences,proto3" json:"absences,omitempty"`
+	// As in Publish.
+	Seen          uint64 `protobuf:"varint,4,opt,name=seen,proto3" json:"seen,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -773,6 +816,203 @@ func (x *RecordAbsence) GetAbsences() []*Absence {
 	return nil
 }
 
+func (x *RecordAbsence) GetSeen() uint64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+// Invalidate makes what upstreams said need to be asked again.
+type Invalidate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Repository    string                 `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	Below         bool                   `protobuf:"varint,3,opt,name=below,proto3" json:"below,omitempty"`
+	Tag           string                 `protobuf:"bytes,4,opt,name=tag,proto3" json:"tag,omitempty"`
+	Digest        string                 `protobuf:"bytes,5,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Invalidate) Reset() {
+	*x = Invalidate{}
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Invalidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Invalidate) ProtoMessage() {}
+
+func (x *Invalidate) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Invalidate.ProtoReflect.Descriptor instead.
+func (*Invalidate) Descriptor() ([]byte, []int) {
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Invalidate) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Invalidate) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *Invalidate) GetBelow() bool {
+	if x != nil {
+		return x.Below
+	}
+	return false
+}
+
+func (x *Invalidate) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *Invalidate) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+// SetBackoff says until when an upstream is not to be asked.
+type SetBackoff struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Backoff       *Backoff               `protobuf:"bytes,1,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetBackoff) Reset() {
+	*x = SetBackoff{}
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetBackoff) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetBackoff) ProtoMessage() {}
+
+func (x *SetBackoff) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetBackoff.ProtoReflect.Descriptor instead.
+func (*SetBackoff) Descriptor() ([]byte, []int) {
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SetBackoff) GetBackoff() *Backoff {
+	if x != nil {
+		return x.Backoff
+	}
+	return nil
+}
+
+type Backoff struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Upstream      string                 `protobuf:"bytes,1,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Node          string                 `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Backoff) Reset() {
+	*x = Backoff{}
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Backoff) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Backoff) ProtoMessage() {}
+
+func (x *Backoff) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Backoff.ProtoReflect.Descriptor instead.
+func (*Backoff) Descriptor() ([]byte, []int) {
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Backoff) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+func (x *Backoff) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Backoff) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Backoff) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 type AddHolder struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -783,7 +1023,7 @@ type AddHolder struct {
 
 func (x *AddHolder) Reset() {
 	*x = AddHolder{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[8]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +1035,7 @@ func (x *AddHolder) String() string {
 func (*AddHolder) ProtoMessage() {}
 
 func (x *AddHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[8]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +1048,7 @@ func (x *AddHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHolder.ProtoReflect.Descriptor instead.
 func (*AddHolder) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{8}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AddHolder) GetNode() string {
@@ -836,7 +1076,7 @@ type RemoveHolder struct {
 
 func (x *RemoveHolder) Reset() {
 	*x = RemoveHolder{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[9]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +1088,7 @@ func (x *RemoveHolder) String() string {
 func (*RemoveHolder) ProtoMessage() {}
 
 func (x *RemoveHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[9]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +1101,7 @@ func (x *RemoveHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHolder.ProtoReflect.Descriptor instead.
 func (*RemoveHolder) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{9}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RemoveHolder) GetNode() string {
@@ -896,7 +1136,7 @@ type Untag struct {
 
 func (x *Untag) Reset() {
 	*x = Untag{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[10]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1148,7 @@ func (x *Untag) String() string {
 func (*Untag) ProtoMessage() {}
 
 func (x *Untag) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[10]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1161,7 @@ func (x *Untag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Untag.ProtoReflect.Descriptor instead.
 func (*Untag) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{10}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Untag) GetTenant() string {
@@ -956,7 +1196,7 @@ type DeleteManifest struct {
 
 func (x *DeleteManifest) Reset() {
 	*x = DeleteManifest{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[11]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1208,7 @@ func (x *DeleteManifest) String() string {
 func (*DeleteManifest) ProtoMessage() {}
 
 func (x *DeleteManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[11]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1221,7 @@ func (x *DeleteManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManifest.ProtoReflect.Descriptor instead.
 func (*DeleteManifest) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{11}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteManifest) GetTenant() string {
@@ -1019,7 +1259,7 @@ type Descriptor struct {
 
 func (x *Descriptor) Reset() {
 	*x = Descriptor{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[12]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1271,7 @@ func (x *Descriptor) String() string {
 func (*Descriptor) ProtoMessage() {}
 
 func (x *Descriptor) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[12]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1284,7 @@ func (x *Descriptor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptor.ProtoReflect.Descriptor instead.
 func (*Descriptor) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{12}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Descriptor) GetMediaType() string {
@@ -1102,7 +1342,7 @@ type Platform struct {
 
 func (x *Platform) Reset() {
 	*x = Platform{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[13]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1354,7 @@ func (x *Platform) String() string {
 func (*Platform) ProtoMessage() {}
 
 func (x *Platform) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[13]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +1367,7 @@ func (x *Platform) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Platform.ProtoReflect.Descriptor instead.
 func (*Platform) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{13}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Platform) GetArchitecture() string {
@@ -1176,7 +1416,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[14]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1428,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[14]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1441,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{14}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Freshness) GetObserved() *timestamppb.Timestamp {
@@ -1237,7 +1477,7 @@ type Manifest struct {
 
 func (x *Manifest) Reset() {
 	*x = Manifest{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[15]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1489,7 @@ func (x *Manifest) String() string {
 func (*Manifest) ProtoMessage() {}
 
 func (x *Manifest) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[15]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1502,7 @@ func (x *Manifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manifest.ProtoReflect.Descriptor instead.
 func (*Manifest) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{15}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Manifest) GetDescriptor_() *Descriptor {
@@ -1304,7 +1544,7 @@ type Referrers struct {
 
 func (x *Referrers) Reset() {
 	*x = Referrers{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[16]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1556,7 @@ func (x *Referrers) String() string {
 func (*Referrers) ProtoMessage() {}
 
 func (x *Referrers) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[16]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1569,7 @@ func (x *Referrers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Referrers.ProtoReflect.Descriptor instead.
 func (*Referrers) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{16}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Referrers) GetSubject() string {
@@ -1354,17 +1594,19 @@ func (x *Referrers) GetFreshness() *Freshness {
 }
 
 type Absence struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          AbsenceKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=ocistern.log.v1.AbsenceKind" json:"kind,omitempty"`
-	Reference     string                 `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
-	Freshness     *Freshness             `protobuf:"bytes,3,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Kind      AbsenceKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=ocistern.log.v1.AbsenceKind" json:"kind,omitempty"`
+	Reference string                 `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	Freshness *Freshness             `protobuf:"bytes,3,opt,name=freshness,proto3" json:"freshness,omitempty"`
+	// Version 2, in snapshots only.
+	History       []*TagEvent `protobuf:"bytes,4,rep,name=history,proto3" json:"history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Absence) Reset() {
 	*x = Absence{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[17]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1618,7 @@ func (x *Absence) String() string {
 func (*Absence) ProtoMessage() {}
 
 func (x *Absence) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[17]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1631,7 @@ func (x *Absence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Absence.ProtoReflect.Descriptor instead.
 func (*Absence) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{17}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Absence) GetKind() AbsenceKind {
@@ -1413,11 +1655,88 @@ func (x *Absence) GetFreshness() *Freshness {
 	return nil
 }
 
+func (x *Absence) GetHistory() []*TagEvent {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+// TagEvent is a former target of a tag; without a digest, an absence.
+type TagEvent struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Digest   string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Since    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	Revision uint64                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Version 2.
+	By            string `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TagEvent) Reset() {
+	*x = TagEvent{}
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TagEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TagEvent) ProtoMessage() {}
+
+func (x *TagEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TagEvent.ProtoReflect.Descriptor instead.
+func (*TagEvent) Descriptor() ([]byte, []int) {
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *TagEvent) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *TagEvent) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *TagEvent) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *TagEvent) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
 var File_ocistern_log_v1_command_proto protoreflect.FileDescriptor
 
 const file_ocistern_log_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1docistern/log/v1/command.proto\x12\x0focistern.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x04\n" +
+	"\x1docistern/log/v1/command.proto\x12\x0focistern.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x05\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12>\n" +
 	"\vset_cluster\x18\x02 \x01(\v2\x1b.ocistern.log.v1.SetClusterH\x00R\n" +
@@ -1432,7 +1751,12 @@ const file_ocistern_log_v1_command_proto_rawDesc = "" +
 	"\vraise_level\x18\t \x01(\v2\x1b.ocistern.log.v1.RaiseLevelH\x00R\n" +
 	"raiseLevel\x12.\n" +
 	"\x05batch\x18\n" +
-	" \x01(\v2\x16.ocistern.log.v1.BatchH\x00R\x05batchB\x06\n" +
+	" \x01(\v2\x16.ocistern.log.v1.BatchH\x00R\x05batch\x12=\n" +
+	"\n" +
+	"invalidate\x18\v \x01(\v2\x1b.ocistern.log.v1.InvalidateH\x00R\n" +
+	"invalidate\x12>\n" +
+	"\vset_backoff\x18\f \x01(\v2\x1b.ocistern.log.v1.SetBackoffH\x00R\n" +
+	"setBackoffB\x06\n" +
 	"\x04kind\"\"\n" +
 	"\n" +
 	"RaiseLevel\x12\x14\n" +
@@ -1446,7 +1770,7 @@ const file_ocistern_log_v1_command_proto_rawDesc = "" +
 	"\n" +
 	"SetCluster\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\x90\x03\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xa4\x03\n" +
 	"\aPublish\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1e\n" +
 	"\n" +
@@ -1458,7 +1782,9 @@ const file_ocistern_log_v1_command_proto_rawDesc = "" +
 	"\x05blobs\x18\x06 \x03(\v2\x1b.ocistern.log.v1.DescriptorR\x05blobs\x127\n" +
 	"\tmanifests\x18\a \x03(\v2\x19.ocistern.log.v1.ManifestR\tmanifests\x12.\n" +
 	"\x04tags\x18\b \x03(\v2\x1a.ocistern.log.v1.TagUpdateR\x04tags\x128\n" +
-	"\treferrers\x18\t \x03(\v2\x1a.ocistern.log.v1.ReferrersR\treferrers\"\xd3\x01\n" +
+	"\treferrers\x18\t \x03(\v2\x1a.ocistern.log.v1.ReferrersR\treferrers\x12\x12\n" +
+	"\x04seen\x18\n" +
+	" \x01(\x04R\x04seen\"\xd3\x01\n" +
 	"\tTagUpdate\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
 	"\n" +
@@ -1466,13 +1792,31 @@ const file_ocistern_log_v1_command_proto_rawDesc = "" +
 	"descriptor\x128\n" +
 	"\tfreshness\x18\x03 \x01(\v2\x1a.ocistern.log.v1.FreshnessR\tfreshness\x12\x16\n" +
 	"\x06expect\x18\x04 \x01(\tR\x06expect\x12#\n" +
-	"\rexpect_absent\x18\x05 \x01(\bR\fexpectAbsent\"}\n" +
+	"\rexpect_absent\x18\x05 \x01(\bR\fexpectAbsent\"\x91\x01\n" +
 	"\rRecordAbsence\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x02 \x01(\tR\n" +
 	"repository\x124\n" +
-	"\babsences\x18\x03 \x03(\v2\x18.ocistern.log.v1.AbsenceR\babsences\"9\n" +
+	"\babsences\x18\x03 \x03(\v2\x18.ocistern.log.v1.AbsenceR\babsences\x12\x12\n" +
+	"\x04seen\x18\x04 \x01(\x04R\x04seen\"\x84\x01\n" +
+	"\n" +
+	"Invalidate\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\x12\x14\n" +
+	"\x05below\x18\x03 \x01(\bR\x05below\x12\x10\n" +
+	"\x03tag\x18\x04 \x01(\tR\x03tag\x12\x16\n" +
+	"\x06digest\x18\x05 \x01(\tR\x06digest\"@\n" +
+	"\n" +
+	"SetBackoff\x122\n" +
+	"\abackoff\x18\x01 \x01(\v2\x18.ocistern.log.v1.BackoffR\abackoff\"\x83\x01\n" +
+	"\aBackoff\x12\x1a\n" +
+	"\bupstream\x18\x01 \x01(\tR\bupstream\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04node\x18\x04 \x01(\tR\x04node\"9\n" +
 	"\tAddHolder\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\adigests\x18\x02 \x03(\tR\adigests\"N\n" +
@@ -1528,11 +1872,17 @@ const file_ocistern_log_v1_command_proto_rawDesc = "" +
 	"\tReferrers\x12\x18\n" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x12=\n" +
 	"\vdescriptors\x18\x02 \x03(\v2\x1b.ocistern.log.v1.DescriptorR\vdescriptors\x128\n" +
-	"\tfreshness\x18\x03 \x01(\v2\x1a.ocistern.log.v1.FreshnessR\tfreshness\"\x93\x01\n" +
+	"\tfreshness\x18\x03 \x01(\v2\x1a.ocistern.log.v1.FreshnessR\tfreshness\"\xc8\x01\n" +
 	"\aAbsence\x120\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1c.ocistern.log.v1.AbsenceKindR\x04kind\x12\x1c\n" +
 	"\treference\x18\x02 \x01(\tR\treference\x128\n" +
-	"\tfreshness\x18\x03 \x01(\v2\x1a.ocistern.log.v1.FreshnessR\tfreshness*H\n" +
+	"\tfreshness\x18\x03 \x01(\v2\x1a.ocistern.log.v1.FreshnessR\tfreshness\x123\n" +
+	"\ahistory\x18\x04 \x03(\v2\x19.ocistern.log.v1.TagEventR\ahistory\"\x80\x01\n" +
+	"\bTagEvent\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by*H\n" +
 	"\x06Source\x12\x16\n" +
 	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSOURCE_UPSTREAM\x10\x01\x12\x11\n" +
@@ -1556,7 +1906,7 @@ func file_ocistern_log_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_ocistern_log_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_ocistern_log_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_ocistern_log_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_ocistern_log_v1_command_proto_goTypes = []any{
 	(Source)(0),                   // 0: ocistern.log.v1.Source
 	(AbsenceKind)(0),              // 1: ocistern.log.v1.AbsenceKind
@@ -1568,57 +1918,67 @@ var file_ocistern_log_v1_command_proto_goTypes = []any{
 	(*Publish)(nil),               // 7: ocistern.log.v1.Publish
 	(*TagUpdate)(nil),             // 8: ocistern.log.v1.TagUpdate
 	(*RecordAbsence)(nil),         // 9: ocistern.log.v1.RecordAbsence
-	(*AddHolder)(nil),             // 10: ocistern.log.v1.AddHolder
-	(*RemoveHolder)(nil),          // 11: ocistern.log.v1.RemoveHolder
-	(*Untag)(nil),                 // 12: ocistern.log.v1.Untag
-	(*DeleteManifest)(nil),        // 13: ocistern.log.v1.DeleteManifest
-	(*Descriptor)(nil),            // 14: ocistern.log.v1.Descriptor
-	(*Platform)(nil),              // 15: ocistern.log.v1.Platform
-	(*Freshness)(nil),             // 16: ocistern.log.v1.Freshness
-	(*Manifest)(nil),              // 17: ocistern.log.v1.Manifest
-	(*Referrers)(nil),             // 18: ocistern.log.v1.Referrers
-	(*Absence)(nil),               // 19: ocistern.log.v1.Absence
-	nil,                           // 20: ocistern.log.v1.Descriptor.AnnotationsEntry
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*Invalidate)(nil),            // 10: ocistern.log.v1.Invalidate
+	(*SetBackoff)(nil),            // 11: ocistern.log.v1.SetBackoff
+	(*Backoff)(nil),               // 12: ocistern.log.v1.Backoff
+	(*AddHolder)(nil),             // 13: ocistern.log.v1.AddHolder
+	(*RemoveHolder)(nil),          // 14: ocistern.log.v1.RemoveHolder
+	(*Untag)(nil),                 // 15: ocistern.log.v1.Untag
+	(*DeleteManifest)(nil),        // 16: ocistern.log.v1.DeleteManifest
+	(*Descriptor)(nil),            // 17: ocistern.log.v1.Descriptor
+	(*Platform)(nil),              // 18: ocistern.log.v1.Platform
+	(*Freshness)(nil),             // 19: ocistern.log.v1.Freshness
+	(*Manifest)(nil),              // 20: ocistern.log.v1.Manifest
+	(*Referrers)(nil),             // 21: ocistern.log.v1.Referrers
+	(*Absence)(nil),               // 22: ocistern.log.v1.Absence
+	(*TagEvent)(nil),              // 23: ocistern.log.v1.TagEvent
+	nil,                           // 24: ocistern.log.v1.Descriptor.AnnotationsEntry
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
 }
 var file_ocistern_log_v1_command_proto_depIdxs = []int32{
 	6,  // 0: ocistern.log.v1.Command.set_cluster:type_name -> ocistern.log.v1.SetCluster
 	7,  // 1: ocistern.log.v1.Command.publish:type_name -> ocistern.log.v1.Publish
 	9,  // 2: ocistern.log.v1.Command.record_absence:type_name -> ocistern.log.v1.RecordAbsence
-	10, // 3: ocistern.log.v1.Command.add_holder:type_name -> ocistern.log.v1.AddHolder
-	11, // 4: ocistern.log.v1.Command.remove_holder:type_name -> ocistern.log.v1.RemoveHolder
-	12, // 5: ocistern.log.v1.Command.untag:type_name -> ocistern.log.v1.Untag
-	13, // 6: ocistern.log.v1.Command.delete_manifest:type_name -> ocistern.log.v1.DeleteManifest
+	13, // 3: ocistern.log.v1.Command.add_holder:type_name -> ocistern.log.v1.AddHolder
+	14, // 4: ocistern.log.v1.Command.remove_holder:type_name -> ocistern.log.v1.RemoveHolder
+	15, // 5: ocistern.log.v1.Command.untag:type_name -> ocistern.log.v1.Untag
+	16, // 6: ocistern.log.v1.Command.delete_manifest:type_name -> ocistern.log.v1.DeleteManifest
 	3,  // 7: ocistern.log.v1.Command.raise_level:type_name -> ocistern.log.v1.RaiseLevel
 	4,  // 8: ocistern.log.v1.Command.batch:type_name -> ocistern.log.v1.Batch
-	5,  // 9: ocistern.log.v1.Batch.requests:type_name -> ocistern.log.v1.Request
-	2,  // 10: ocistern.log.v1.Request.command:type_name -> ocistern.log.v1.Command
-	0,  // 11: ocistern.log.v1.Publish.source:type_name -> ocistern.log.v1.Source
-	21, // 12: ocistern.log.v1.Publish.time:type_name -> google.protobuf.Timestamp
-	14, // 13: ocistern.log.v1.Publish.blobs:type_name -> ocistern.log.v1.Descriptor
-	17, // 14: ocistern.log.v1.Publish.manifests:type_name -> ocistern.log.v1.Manifest
-	8,  // 15: ocistern.log.v1.Publish.tags:type_name -> ocistern.log.v1.TagUpdate
-	18, // 16: ocistern.log.v1.Publish.referrers:type_name -> ocistern.log.v1.Referrers
-	14, // 17: ocistern.log.v1.TagUpdate.descriptor:type_name -> ocistern.log.v1.Descriptor
-	16, // 18: ocistern.log.v1.TagUpdate.freshness:type_name -> ocistern.log.v1.Freshness
-	19, // 19: ocistern.log.v1.RecordAbsence.absences:type_name -> ocistern.log.v1.Absence
-	20, // 20: ocistern.log.v1.Descriptor.annotations:type_name -> ocistern.log.v1.Descriptor.AnnotationsEntry
-	15, // 21: ocistern.log.v1.Descriptor.platform:type_name -> ocistern.log.v1.Platform
-	21, // 22: ocistern.log.v1.Freshness.observed:type_name -> google.protobuf.Timestamp
-	21, // 23: ocistern.log.v1.Freshness.fresh_until:type_name -> google.protobuf.Timestamp
-	21, // 24: ocistern.log.v1.Freshness.stale_until:type_name -> google.protobuf.Timestamp
-	14, // 25: ocistern.log.v1.Manifest.descriptor:type_name -> ocistern.log.v1.Descriptor
-	14, // 26: ocistern.log.v1.Manifest.children:type_name -> ocistern.log.v1.Descriptor
-	0,  // 27: ocistern.log.v1.Manifest.source:type_name -> ocistern.log.v1.Source
-	14, // 28: ocistern.log.v1.Referrers.descriptors:type_name -> ocistern.log.v1.Descriptor
-	16, // 29: ocistern.log.v1.Referrers.freshness:type_name -> ocistern.log.v1.Freshness
-	1,  // 30: ocistern.log.v1.Absence.kind:type_name -> ocistern.log.v1.AbsenceKind
-	16, // 31: ocistern.log.v1.Absence.freshness:type_name -> ocistern.log.v1.Freshness
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	10, // 9: ocistern.log.v1.Command.invalidate:type_name -> ocistern.log.v1.Invalidate
+	11, // 10: ocistern.log.v1.Command.set_backoff:type_name -> ocistern.log.v1.SetBackoff
+	5,  // 11: ocistern.log.v1.Batch.requests:type_name -> ocistern.log.v1.Request
+	2,  // 12: ocistern.log.v1.Request.command:type_name -> ocistern.log.v1.Command
+	0,  // 13: ocistern.log.v1.Publish.source:type_name -> ocistern.log.v1.Source
+	25, // 14: ocistern.log.v1.Publish.time:type_name -> google.protobuf.Timestamp
+	17, // 15: ocistern.log.v1.Publish.blobs:type_name -> ocistern.log.v1.Descriptor
+	20, // 16: ocistern.log.v1.Publish.manifests:type_name -> ocistern.log.v1.Manifest
+	8,  // 17: ocistern.log.v1.Publish.tags:type_name -> ocistern.log.v1.TagUpdate
+	21, // 18: ocistern.log.v1.Publish.referrers:type_name -> ocistern.log.v1.Referrers
+	17, // 19: ocistern.log.v1.TagUpdate.descriptor:type_name -> ocistern.log.v1.Descriptor
+	19, // 20: ocistern.log.v1.TagUpdate.freshness:type_name -> ocistern.log.v1.Freshness
+	22, // 21: ocistern.log.v1.RecordAbsence.absences:type_name -> ocistern.log.v1.Absence
+	12, // 22: ocistern.log.v1.SetBackoff.backoff:type_name -> ocistern.log.v1.Backoff
+	25, // 23: ocistern.log.v1.Backoff.until:type_name -> google.protobuf.Timestamp
+	24, // 24: ocistern.log.v1.Descriptor.annotations:type_name -> ocistern.log.v1.Descriptor.AnnotationsEntry
+	18, // 25: ocistern.log.v1.Descriptor.platform:type_name -> ocistern.log.v1.Platform
+	25, // 26: ocistern.log.v1.Freshness.observed:type_name -> google.protobuf.Timestamp
+	25, // 27: ocistern.log.v1.Freshness.fresh_until:type_name -> google.protobuf.Timestamp
+	25, // 28: ocistern.log.v1.Freshness.stale_until:type_name -> google.protobuf.Timestamp
+	17, // 29: ocistern.log.v1.Manifest.descriptor:type_name -> ocistern.log.v1.Descriptor
+	17, // 30: ocistern.log.v1.Manifest.children:type_name -> ocistern.log.v1.Descriptor
+	0,  // 31: ocistern.log.v1.Manifest.source:type_name -> ocistern.log.v1.Source
+	17, // 32: ocistern.log.v1.Referrers.descriptors:type_name -> ocistern.log.v1.Descriptor
+	19, // 33: ocistern.log.v1.Referrers.freshness:type_name -> ocistern.log.v1.Freshness
+	1,  // 34: ocistern.log.v1.Absence.kind:type_name -> ocistern.log.v1.AbsenceKind
+	19, // 35: ocistern.log.v1.Absence.freshness:type_name -> ocistern.log.v1.Freshness
+	23, // 36: ocistern.log.v1.Absence.history:type_name -> ocistern.log.v1.TagEvent
+	25, // 37: ocistern.log.v1.TagEvent.since:type_name -> google.protobuf.Timestamp
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_ocistern_log_v1_command_proto_init() }
@@ -1636,6 +1996,8 @@ func file_ocistern_log_v1_command_proto_init() {
 		(*Command_DeleteManifest)(nil),
 		(*Command_RaiseLevel)(nil),
 		(*Command_Batch)(nil),
+		(*Command_Invalidate)(nil),
+		(*Command_SetBackoff)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1643,7 +2005,7 @@ func file_ocistern_log_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ocistern_log_v1_command_proto_rawDesc), len(file_ocistern_log_v1_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -127,6 +127,8 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Blob
 	//	*SnapshotRecord_Trailer
 	//	*SnapshotRecord_Outcome
+	//	*SnapshotRecord_Backoff
+	//	*SnapshotRecord_Invalidation
 	Kind          isSnapshotRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -255,6 +257,24 @@ func (x *SnapshotRecord) GetOutcome() *OutcomeRecord {
 	return nil
 }
 
+func (x *SnapshotRecord) GetBackoff() *Backoff {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Backoff); ok {
+			return x.Backoff
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotRecord) GetInvalidation() *InvalidationRecord {
+	if x != nil {
+		if x, ok := x.Kind.(*SnapshotRecord_Invalidation); ok {
+			return x.Invalidation
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Kind interface {
 	isSnapshotRecord_Kind()
 }
@@ -292,6 +312,16 @@ type SnapshotRecord_Outcome struct {
 	Outcome *OutcomeRecord `protobuf:"bytes,10,opt,name=outcome,proto3,oneof"`
 }
 
+type SnapshotRecord_Backoff struct {
+	// Version 2. Of no tenant and repository.
+	Backoff *Backoff `protobuf:"bytes,11,opt,name=backoff,proto3,oneof"`
+}
+
+type SnapshotRecord_Invalidation struct {
+	// Version 2. Of no tenant and repository; in the order in which they were remembered.
+	Invalidation *InvalidationRecord `protobuf:"bytes,12,opt,name=invalidation,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Tag) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Manifest) isSnapshotRecord_Kind() {}
@@ -307,6 +337,10 @@ func (*SnapshotRecord_Blob) isSnapshotRecord_Kind() {}
 func (*SnapshotRecord_Trailer) isSnapshotRecord_Kind() {}
 
 func (*SnapshotRecord_Outcome) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_Backoff) isSnapshotRecord_Kind() {}
+
+func (*SnapshotRecord_Invalidation) isSnapshotRecord_Kind() {}
 
 // SnapshotTrailer closes a snapshot; a snapshot without it is truncated.
 type SnapshotTrailer struct {
@@ -371,7 +405,9 @@ type TagRecord struct {
 	Revision    uint64                 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
 	History     []*TagEvent            `protobuf:"bytes,6,rep,name=history,proto3" json:"history,omitempty"`
 	// When the tag came to point at the descriptor, by the clock of the proposer.
-	Since         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
+	// Version 2: which node learned that.
+	By            string `protobuf:"bytes,8,opt,name=by,proto3" json:"by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -455,6 +491,82 @@ func (x *TagRecord) GetSince() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *TagRecord) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// InvalidationRecord remembers an Invalidate for answers that are under way.
+type InvalidationRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Repository    string                 `protobuf:"bytes,2,opt,name=repository,proto3" json:"repository,omitempty"`
+	Below         bool                   `protobuf:"varint,3,opt,name=below,proto3" json:"below,omitempty"`
+	Index         uint64                 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvalidationRecord) Reset() {
+	*x = InvalidationRecord{}
+	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvalidationRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvalidationRecord) ProtoMessage() {}
+
+func (x *InvalidationRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvalidationRecord.ProtoReflect.Descriptor instead.
+func (*InvalidationRecord) Descriptor() ([]byte, []int) {
+	return file_ocistern_log_v1_snapshot_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *InvalidationRecord) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *InvalidationRecord) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *InvalidationRecord) GetBelow() bool {
+	if x != nil {
+		return x.Below
+	}
+	return false
+}
+
+func (x *InvalidationRecord) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 // LinkRecord is a repository's right to read a blob.
 type LinkRecord struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -468,7 +580,7 @@ type LinkRecord struct {
 
 func (x *LinkRecord) Reset() {
 	*x = LinkRecord{}
-	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[4]
+	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +592,7 @@ func (x *LinkRecord) String() string {
 func (*LinkRecord) ProtoMessage() {}
 
 func (x *LinkRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[4]
+	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +605,7 @@ func (x *LinkRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkRecord.ProtoReflect.Descriptor instead.
 func (*LinkRecord) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_snapshot_proto_rawDescGZIP(), []int{4}
+	return file_ocistern_log_v1_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LinkRecord) GetDigest() string {
@@ -513,66 +625,6 @@ func (x *LinkRecord) GetMediaType() string {
 func (x *LinkRecord) GetSize() int64 {
 	if x != nil {
 		return x.Size
-	}
-	return 0
-}
-
-type TagEvent struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
-	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
-	Revision      uint64                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TagEvent) Reset() {
-	*x = TagEvent{}
-	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *TagEvent) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*TagEvent) ProtoMessage() {}
-
-func (x *TagEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_snapshot_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use TagEvent.ProtoReflect.Descriptor instead.
-func (*TagEvent) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_snapshot_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *TagEvent) GetDigest() string {
-	if x != nil {
-		return x.Digest
-	}
-	return ""
-}
-
-func (x *TagEvent) GetSince() *timestamppb.Timestamp {
-	if x != nil {
-		return x.Since
-	}
-	return nil
-}
-
-func (x *TagEvent) GetRevision() uint64 {
-	if x != nil {
-		return x.Revision
 	}
 	return 0
 }
@@ -712,7 +764,7 @@ const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12!\n" +
 	"\fcommand_hash\x18\x04 \x01(\fR\vcommandHash\x12#\n" +
 	"\rfeature_level\x18\x05 \x01(\rR\ffeatureLevel\x12\x1c\n" +
-	"\tforgotten\x18\x06 \x01(\x04R\tforgotten\"\x8b\x04\n" +
+	"\tforgotten\x18\x06 \x01(\x04R\tforgotten\"\x8c\x05\n" +
 	"\x0eSnapshotRecord\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1e\n" +
 	"\n" +
@@ -726,11 +778,13 @@ const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"\x04blob\x18\b \x01(\v2\x1b.ocistern.log.v1.BlobRecordH\x00R\x04blob\x12<\n" +
 	"\atrailer\x18\t \x01(\v2 .ocistern.log.v1.SnapshotTrailerH\x00R\atrailer\x12:\n" +
 	"\aoutcome\x18\n" +
-	" \x01(\v2\x1e.ocistern.log.v1.OutcomeRecordH\x00R\aoutcomeB\x06\n" +
+	" \x01(\v2\x1e.ocistern.log.v1.OutcomeRecordH\x00R\aoutcome\x124\n" +
+	"\abackoff\x18\v \x01(\v2\x18.ocistern.log.v1.BackoffH\x00R\abackoff\x12I\n" +
+	"\finvalidation\x18\f \x01(\v2#.ocistern.log.v1.InvalidationRecordH\x00R\finvalidationB\x06\n" +
 	"\x04kind\"G\n" +
 	"\x0fSnapshotTrailer\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\x04R\arecords\x12\x1a\n" +
-	"\bchecksum\x18\x02 \x01(\fR\bchecksum\"\xca\x02\n" +
+	"\bchecksum\x18\x02 \x01(\fR\bchecksum\"\xda\x02\n" +
 	"\tTagRecord\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
 	"\n" +
@@ -740,17 +794,21 @@ const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"\tfreshness\x18\x04 \x01(\v2\x1a.ocistern.log.v1.FreshnessR\tfreshness\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x04R\brevision\x123\n" +
 	"\ahistory\x18\x06 \x03(\v2\x19.ocistern.log.v1.TagEventR\ahistory\x120\n" +
-	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"W\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x0e\n" +
+	"\x02by\x18\b \x01(\tR\x02by\"x\n" +
+	"\x12InvalidationRecord\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x02 \x01(\tR\n" +
+	"repository\x12\x14\n" +
+	"\x05below\x18\x03 \x01(\bR\x05below\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\"W\n" +
 	"\n" +
 	"LinkRecord\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1d\n" +
 	"\n" +
 	"media_type\x18\x02 \x01(\tR\tmediaType\x12\x12\n" +
-	"\x04size\x18\x03 \x01(\x03R\x04size\"p\n" +
-	"\bTagEvent\x12\x16\n" +
-	"\x06digest\x18\x01 \x01(\tR\x06digest\x120\n" +
-	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x04R\brevision\"R\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\"R\n" +
 	"\n" +
 	"BlobRecord\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
@@ -780,38 +838,41 @@ var file_ocistern_log_v1_snapshot_proto_goTypes = []any{
 	(*SnapshotRecord)(nil),        // 1: ocistern.log.v1.SnapshotRecord
 	(*SnapshotTrailer)(nil),       // 2: ocistern.log.v1.SnapshotTrailer
 	(*TagRecord)(nil),             // 3: ocistern.log.v1.TagRecord
-	(*LinkRecord)(nil),            // 4: ocistern.log.v1.LinkRecord
-	(*TagEvent)(nil),              // 5: ocistern.log.v1.TagEvent
+	(*InvalidationRecord)(nil),    // 4: ocistern.log.v1.InvalidationRecord
+	(*LinkRecord)(nil),            // 5: ocistern.log.v1.LinkRecord
 	(*BlobRecord)(nil),            // 6: ocistern.log.v1.BlobRecord
 	(*OutcomeRecord)(nil),         // 7: ocistern.log.v1.OutcomeRecord
 	(*Manifest)(nil),              // 8: ocistern.log.v1.Manifest
 	(*Referrers)(nil),             // 9: ocistern.log.v1.Referrers
 	(*Absence)(nil),               // 10: ocistern.log.v1.Absence
-	(*Descriptor)(nil),            // 11: ocistern.log.v1.Descriptor
-	(Source)(0),                   // 12: ocistern.log.v1.Source
-	(*Freshness)(nil),             // 13: ocistern.log.v1.Freshness
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Backoff)(nil),               // 11: ocistern.log.v1.Backoff
+	(*Descriptor)(nil),            // 12: ocistern.log.v1.Descriptor
+	(Source)(0),                   // 13: ocistern.log.v1.Source
+	(*Freshness)(nil),             // 14: ocistern.log.v1.Freshness
+	(*TagEvent)(nil),              // 15: ocistern.log.v1.TagEvent
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
 }
 var file_ocistern_log_v1_snapshot_proto_depIdxs = []int32{
 	3,  // 0: ocistern.log.v1.SnapshotRecord.tag:type_name -> ocistern.log.v1.TagRecord
 	8,  // 1: ocistern.log.v1.SnapshotRecord.manifest:type_name -> ocistern.log.v1.Manifest
 	9,  // 2: ocistern.log.v1.SnapshotRecord.referrers:type_name -> ocistern.log.v1.Referrers
 	10, // 3: ocistern.log.v1.SnapshotRecord.absence:type_name -> ocistern.log.v1.Absence
-	4,  // 4: ocistern.log.v1.SnapshotRecord.link:type_name -> ocistern.log.v1.LinkRecord
+	5,  // 4: ocistern.log.v1.SnapshotRecord.link:type_name -> ocistern.log.v1.LinkRecord
 	6,  // 5: ocistern.log.v1.SnapshotRecord.blob:type_name -> ocistern.log.v1.BlobRecord
 	2,  // 6: ocistern.log.v1.SnapshotRecord.trailer:type_name -> ocistern.log.v1.SnapshotTrailer
 	7,  // 7: ocistern.log.v1.SnapshotRecord.outcome:type_name -> ocistern.log.v1.OutcomeRecord
-	11, // 8: ocistern.log.v1.TagRecord.descriptor:type_name -> ocistern.log.v1.Descriptor
-	12, // 9: ocistern.log.v1.TagRecord.source:type_name -> ocistern.log.v1.Source
-	13, // 10: ocistern.log.v1.TagRecord.freshness:type_name -> ocistern.log.v1.Freshness
-	5,  // 11: ocistern.log.v1.TagRecord.history:type_name -> ocistern.log.v1.TagEvent
-	14, // 12: ocistern.log.v1.TagRecord.since:type_name -> google.protobuf.Timestamp
-	14, // 13: ocistern.log.v1.TagEvent.since:type_name -> google.protobuf.Timestamp
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	11, // 8: ocistern.log.v1.SnapshotRecord.backoff:type_name -> ocistern.log.v1.Backoff
+	4,  // 9: ocistern.log.v1.SnapshotRecord.invalidation:type_name -> ocistern.log.v1.InvalidationRecord
+	12, // 10: ocistern.log.v1.TagRecord.descriptor:type_name -> ocistern.log.v1.Descriptor
+	13, // 11: ocistern.log.v1.TagRecord.source:type_name -> ocistern.log.v1.Source
+	14, // 12: ocistern.log.v1.TagRecord.freshness:type_name -> ocistern.log.v1.Freshness
+	15, // 13: ocistern.log.v1.TagRecord.history:type_name -> ocistern.log.v1.TagEvent
+	16, // 14: ocistern.log.v1.TagRecord.since:type_name -> google.protobuf.Timestamp
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_ocistern_log_v1_snapshot_proto_init() }
@@ -829,6 +890,8 @@ func file_ocistern_log_v1_snapshot_proto_init() {
 		(*SnapshotRecord_Blob)(nil),
 		(*SnapshotRecord_Trailer)(nil),
 		(*SnapshotRecord_Outcome)(nil),
+		(*SnapshotRecord_Backoff)(nil),
+		(*SnapshotRecord_Invalidation)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -1,0 +1,3 @@
+b1
+/
+ghcr.io‰âÏª{UPSTREAM_THROTTLED"node-1
