@@ -46,6 +46,8 @@ func rules() []rule {
 		{"internal/...", []string{module + "cmd/ocistern"}, "commands are the top"},
 		{"internal/policy", []string{"os", "io", "net", "log/slog", module + "fsm/...", module + "internal/config", module + "internal/fill"},
 			"policy is a value: config makes it, registry and fill look at it"},
+		{"internal/budget", []string{module + "fsm/...", module + "internal/fill", module + "internal/config"},
+			"a budget knows requests, not what is asked nor how nodes tell each other"},
 		{"internal/errdef", []string{module + "internal/reference", module + "fsm/..."}, "the table of errors is the ground floor"},
 	}
 }
