@@ -42,5 +42,7 @@ func newDevCommand() *cobra.Command {
 	flags.IntVar(&options.BasePort, "base-port", dev.DefaultBasePort,
 		"node I takes this port plus I, plus I+10, ... plus I+50; 0 takes free ports")
 	flags.StringArrayVar(&options.Upstreams, "upstream", nil, "registry that may be mirrored, NAME=URL (repeatable)")
+	flags.StringArrayVar(&options.Credentials, "credential", nil, "as of serve (repeatable)")
+	flags.StringArrayVar(&options.Policies, "policy", nil, "as of serve (repeatable)")
 	return command
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/policy"
 )
 
 // Config is the validated configuration of one node.
@@ -21,6 +22,8 @@ type Config struct {
 	Listen        Listen
 	Cluster       Cluster
 	Upstreams     []Upstream
+	Credentials   []Credential
+	Policies      []policy.Rule
 	Limits        Limits
 	LogLevel      slog.Level
 }
@@ -38,11 +41,6 @@ type Cluster struct {
 	// FeatureLevel is the highest that this node lets the cluster rise to; 0 for what the build supports.
 	FeatureLevel   uint32
 	DeadVoterAfter time.Duration
-}
-
-// Upstream is a registry that may be mirrored: repositories named Name/... are read from URL.
-type Upstream struct {
-	Name, URL string
 }
 
 // Limits bounds what the node takes in, in bytes.
@@ -64,6 +62,7 @@ type Sources struct {
 type Value struct {
 	Setting Setting
 	Texts   []string // one, or any number for a list
+	Items   []Item   // instead of Texts for a structured list
 	Origin  string   // "default", FILE:LINE, the name of the variable, or the flag
 }
 
@@ -129,9 +128,20 @@ func distinctAddresses(values []Value) error {
 func readFlags(sources Sources) ([]Value, error) {
 	var values []Value
 	for _, s := range Settings() {
-		if texts, given := sources.Flags[s.Flag()]; given {
-			values = append(values, Value{Setting: s, Texts: slices.Clone(texts), Origin: "--" + s.Flag()})
+		texts, given := sources.Flags[s.Flag()]
+		if !given {
+			continue
 		}
+		v := Value{Setting: s, Origin: "--" + s.Flag()}
+		if s.structure == nil {
+			v.Texts = slices.Clone(texts)
+		} else {
+			var err error
+			if v.Items, err = itemsOf(s, texts, v.Origin); err != nil {
+				return nil, err
+			}
+		}
+		values = append(values, v)
 	}
 	return values, nil
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -10,10 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/pflag"
 
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/policy"
+	"github.com/ocistern/ocistern/internal/reference"
 )
+
+const frozen = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 const whole = `
 name: n1
@@ -35,6 +41,37 @@ upstreams:
   - {name: ghcr.io, url: https://ghcr.io/}
   - name: up.test
     url: http://127.0.0.1:5001
+    allow-addresses: [127.0.0.1, 10.1.2.3/8]
+    concurrency: 4
+    requests-per-second: 16.5
+  - name: private.example
+    url: https://registry.example:5443
+    ca-file: /etc/ocistern/ca.pem
+    certificate-file: /etc/ocistern/client.pem
+    key-file: /etc/ocistern/client.key
+    requests-per-second: 2
+    burst: 7
+  - name: quay.io
+credentials:
+  - {upstream: ghcr.io, docker-config: /etc/ocistern/config.json}
+  - upstream: ghcr.io
+    tenant: team-a
+    username-file: /etc/ocistern/user
+    password-file: /etc/ocistern/password
+  - {upstream: quay.io, token-file: /etc/ocistern/token}
+policies:
+  - match: ghcr.io/**
+    fresh-for: 1h
+    revalidate-for: 0s
+    stale-for: 48h
+    absent-for: 1s
+    referrers-fresh-for: 30m
+    immutable-tags: ["v*.*.*", "sha-*"]
+    prefetch-depth: 0
+    prefetch-bytes: 1MiB
+  - match: ghcr.io/org/app
+    immutable-tags: []
+    pinned-tags: [v1=` + frozen + `]
 limits:
   manifest-bytes: 1MiB
   memory-bytes: 33554432
@@ -51,7 +88,36 @@ func wholeConfig() Config {
 		},
 		Cluster: Cluster{Expect: 5, Join: []string{"a:5050", "b.example:5050"}, DeadVoterAfter: time.Hour, FeatureLevel: 1},
 		Upstreams: []Upstream{
-			{Name: "ghcr.io", URL: "https://ghcr.io"}, {Name: "up.test", URL: "http://127.0.0.1:5001"},
+			{Name: "ghcr.io", URL: "https://ghcr.io", Concurrency: 32},
+			{
+				Name: "up.test", URL: "http://127.0.0.1:5001", Concurrency: 4, RequestsPerSecond: 16.5, Burst: 17,
+				AllowAddresses: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8")},
+			},
+			{
+				Name: "private.example", URL: "https://registry.example:5443", CAFile: "/etc/ocistern/ca.pem",
+				CertificateFile: "/etc/ocistern/client.pem", KeyFile: "/etc/ocistern/client.key",
+				Concurrency: 32, RequestsPerSecond: 2, Burst: 7,
+			},
+			{Name: "quay.io", URL: "https://quay.io", Concurrency: 32},
+		},
+		Credentials: []Credential{
+			{Upstream: "ghcr.io", DockerConfig: "/etc/ocistern/config.json"},
+			{
+				Upstream: "ghcr.io", Tenant: "team-a", UsernameFile: "/etc/ocistern/user",
+				PasswordFile: "/etc/ocistern/password",
+			},
+			{Upstream: "quay.io", TokenFile: "/etc/ocistern/token"},
+		},
+		Policies: []policy.Rule{
+			{
+				Match: "ghcr.io/**", FreshFor: new(time.Hour), RevalidateFor: new(time.Duration(0)), StaleFor: new(48 * time.Hour),
+				AbsentFor: new(time.Second), ReferrersFreshFor: new(30 * time.Minute),
+				ImmutableTags: []string{"v*.*.*", "sha-*"}, PrefetchDepth: new(0), PrefetchBytes: new(int64(1 << 20)),
+			},
+			{
+				Match: "ghcr.io/org/app", ImmutableTags: []string{},
+				PinnedTags: map[reference.Tag]digest.Digest{"v1": frozen},
+			},
 		},
 		Limits:   Limits{ManifestBytes: 1 << 20, MemoryBytes: 32 << 20, FreeBytes: 1 << 30},
 		LogLevel: slog.LevelDebug,
@@ -134,7 +200,7 @@ func TestWrongFile(t *testing.T) {
 		{"text for a section", "listen: :1\n", "config.yaml:1: listen is not a mapping"},
 		{"list for the file", "- name\n", "config.yaml:1: the file is not a mapping"},
 		{"alias", "name: &a n1\nlog: {level: *a}\n", "config.yaml:2: log.level has no plain value here"},
-		{"half an upstream", "upstreams:\n- name: a\n", "config.yaml:2: an item of upstreams is not complete"},
+		{"half an upstream", "upstreams:\n- url: http://a\n", "config.yaml:2: an item of upstreams has no name (write name:"},
 		{"two documents", "name: a\n---\nname: b\n", "goes on after its first document"},
 		{"no YAML", "name: [\n", "config.yaml is not YAML"},
 		{"too large", strings.Repeat("#", MaxFileBytes+1), "is larger than 1048576 bytes"},
@@ -166,9 +232,9 @@ func TestWrongValue(t *testing.T) {
 		{"cluster-feature-level", "-1", "is not a feature level"},
 		{"cluster-join", ":5050", "is not the address of a node"},
 		{"cluster-join", "a:0", "is not the address of a node"},
-		{"upstream", "ghcr.io", "has no name or no URL in item 1 (NAME=URL"},
-		{"upstream", "a/b=http://a", "has an invalid name in item 1"},
-		{"upstream", "a=ftp://a", "has a URL for a that begins with neither http:// nor https://"},
+		{"upstream", "ghcr.io", "--upstream: an item of upstreams has no url (NAME=URL"},
+		{"upstream", "a/b=http://a", "--upstream: upstreams.name is not a name"},
+		{"upstream", "a=ftp://a", "--upstream: upstreams.url begins with neither http:// nor https://"},
 		{"upstream", "a=http://a/b", "goes on after the host"},
 		{"upstream", "a=http://", "has no valid host"},
 		{"limits-manifest-bytes", "4MB", "is not a size in bounds (a number of bytes from 1024 to 67108864"},
@@ -183,15 +249,17 @@ func TestWrongValue(t *testing.T) {
 		})
 	}
 	_, _, err := Load(Sources{Flags: map[string][]string{"upstream": {"a=http://a", "a=http://b"}, "name": {"n1"}}})
-	wantInvalid(t, err, "has a twice")
+	wantInvalid(t, err, "--upstream, item 2: upstreams has a twice")
 }
 
 func TestErrorsKeepSecrets(t *testing.T) {
 	for _, value := range []string{
 		"a=http://user:hunter2@a", "http://user:hunter2@a", "=http://user:hunter2@a", "a=http://user:hunter2@a/%",
+		"{name: a, url: http://user:hunter2@a}", "{name: a, password: hunter2}", "{name: a, url: [hunter2]}", "{hunter2",
+		"hunter2", " {name: a} hunter2", "{name: a, name: *hunter2}",
 	} {
 		_, _, err := Load(Sources{Flags: map[string][]string{"name": {"n1"}, "upstream": {value}}})
-		wantInvalid(t, err, "--upstream: upstreams has")
+		wantInvalid(t, err, "--upstream")
 		if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the error repeats the password: %v", err)
 		}
@@ -228,7 +296,7 @@ func TestFlags(t *testing.T) {
 func TestSettingsNames(t *testing.T) {
 	seen := map[string]bool{}
 	for _, s := range Settings() {
-		if seen[s.Flag()] || seen[s.Env()] || s.Doc == "" || s.set == nil {
+		if seen[s.Flag()] || seen[s.Env()] || s.Doc == "" || s.set == nil || s.structure != nil && !s.List {
 			t.Errorf("row %s is not complete or not unique", s.Key)
 		}
 		if foreignVariable.MatchString(s.Env()) {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
@@ -36,13 +38,34 @@ func readEnvironment(sources Sources) ([]Value, error) {
 		if !found {
 			return nil, withNearest(errdef.New(errdef.ConfigInvalid, "unknown variable %s", shown(name)), name, known)
 		}
-		value := Value{Setting: setting, Texts: []string{text}, Origin: name}
-		if setting.List {
-			value.Texts = SplitList(text)
+		value, err := variableValue(setting, name, text)
+		if err != nil {
+			return nil, err
 		}
 		values = append(values, value)
 	}
 	return values, nil
+}
+
+// variableValue reads the text of a variable: lists are separated by commas, structured ones are a YAML sequence, unless
+// their items have a short form.
+func variableValue(s Setting, name, text string) (v Value, err error) {
+	v = Value{Setting: s, Origin: name}
+	switch {
+	case s.structure != nil && strings.TrimSpace(text) == "":
+	case s.structure != nil && (s.structure.short[0] == "" || strings.HasPrefix(strings.TrimSpace(text), "[")):
+		var node *yaml.Node
+		if node, err = parseLine(name, text); err == nil {
+			v.Items, err = reader{func(*yaml.Node) string { return name }}.items(s, node)
+		}
+	case s.structure != nil:
+		v.Items, err = itemsOf(s, SplitList(text), name)
+	case s.List:
+		v.Texts = SplitList(text)
+	default:
+		v.Texts = []string{text}
+	}
+	return v, err
 }
 
 // SplitList splits a comma-separated list and drops empty items.

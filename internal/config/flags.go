@@ -13,6 +13,8 @@ func AddFlags(flags *pflag.FlagSet) {
 	for _, s := range Settings() {
 		usage := fmt.Sprintf("%s [%s]", s.Doc, s.Env())
 		switch {
+		case s.structure != nil:
+			flags.StringArray(s.Flag(), nil, usage+" (repeatable)"+s.columnsUsage())
 		case s.List:
 			flags.StringArray(s.Flag(), nil, usage+" (repeatable)")
 		case s.Default != "":
@@ -21,6 +23,15 @@ func AddFlags(flags *pflag.FlagSet) {
 			flags.String(s.Flag(), "", usage)
 		}
 	}
+}
+
+// columnsUsage documents the keys of a structured list, one a line.
+func (s Setting) columnsUsage() string {
+	text := ""
+	for _, c := range s.structure.columns {
+		text += fmt.Sprintf("\n  %-21s %s", c.Name, c.Doc)
+	}
+	return text
 }
 
 // FlagValues returns the values of the flags that were given, for Sources.

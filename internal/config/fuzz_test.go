@@ -31,3 +31,23 @@ func FuzzParseFile(f *testing.F) {
 		}
 	})
 }
+
+// FuzzItem holds the same for an item in one line.
+func FuzzItem(f *testing.F) {
+	for _, seed := range []string{
+		"a=http://a", "{name: a}", "{match: '**', fresh-for: 1m}", "{match: ghcr.io/a, pinned-tags: [v1=sha256:0]}", "{<<: {}}",
+		"{upstream: a, token-file: /t}", "{a: &a [*a]}", "[", "",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, flag := range []string{"upstream", "credential", "policy"} {
+			flags := map[string][]string{"name": {"n1"}, "upstream": {"up.test=http://up"}}
+			flags[flag] = append(flags[flag], text)
+			_, _, err := Load(Sources{Flags: flags})
+			if err != nil && errdef.ReasonOf(err) != errdef.ConfigInvalid {
+				t.Errorf("reason %s: %v", errdef.ReasonOf(err), err)
+			}
+		}
+	})
+}

@@ -42,15 +42,28 @@ type row struct {
 func rows(values []Value) []row {
 	var printed []row
 	for _, v := range values {
-		r := row{Key: v.Setting.Key, Origin: v.Origin}
-		if v.Setting.List {
-			r.Value = append([]string{}, v.Texts...)
-		} else {
-			r.Value = v.Texts[0]
-		}
-		printed = append(printed, r)
+		printed = append(printed, row{Key: v.Setting.Key, Value: plain(v), Origin: v.Origin})
 	}
 	return printed
+}
+
+// plain returns a text, a list of texts, or a list of mappings.
+func plain(v Value) any {
+	switch {
+	case v.Setting.structure != nil:
+		items := []map[string]any{}
+		for _, item := range v.Items {
+			fields := map[string]any{}
+			for _, f := range item.Fields {
+				fields[strings.TrimPrefix(f.Setting.Key, v.Setting.Key+".")] = plain(f)
+			}
+			items = append(items, fields)
+		}
+		return items
+	case v.Setting.List:
+		return append([]string{}, v.Texts...)
+	}
+	return v.Texts[0]
 }
 
 func document(values []Value) *yaml.Node {
@@ -80,17 +93,18 @@ func valueNode(v Value) *yaml.Node {
 		return scalar(v.Texts[0])
 	}
 	list := &yaml.Node{Kind: yaml.SequenceNode}
-	if len(v.Texts) == 0 {
-		list.Style = yaml.FlowStyle
-	}
 	for _, text := range v.Texts {
-		item := scalar(text)
-		if v.Setting.Key == "upstreams" {
-			name, address, _ := strings.Cut(text, "=")
-			fields := []*yaml.Node{scalar("name"), scalar(name), scalar("url"), scalar(address)}
-			item = &yaml.Node{Kind: yaml.MappingNode, Content: fields}
+		list.Content = append(list.Content, scalar(text))
+	}
+	for _, item := range v.Items {
+		mapping := &yaml.Node{Kind: yaml.MappingNode}
+		for _, f := range item.Fields {
+			mapping.Content = append(mapping.Content, scalar(strings.TrimPrefix(f.Setting.Key, v.Setting.Key+".")), valueNode(f))
 		}
-		list.Content = append(list.Content, item)
+		list.Content = append(list.Content, mapping)
+	}
+	if len(list.Content) == 0 {
+		list.Style = yaml.FlowStyle
 	}
 	return list
 }

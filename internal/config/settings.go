@@ -12,13 +12,14 @@ type Setting struct {
 	Default string // empty for an empty list, or for "found out at start" as Doc says
 	Doc     string
 
-	set func(*Config, Value) error
+	set       func(*Config, Value) error
+	structure *structure // of a structured list, whose items are mappings
 }
 
-// Flag returns the flag's name: the key with dashes for dots. A flag that is repeated has the singular.
+// Flag returns the flag's name: the key with dashes for dots. A structured list has the singular.
 func (s Setting) Flag() string {
-	if s.Key == "upstreams" {
-		return "upstream"
+	if s.structure != nil {
+		return s.structure.singular
 	}
 	return strings.ReplaceAll(s.Key, ".", "-")
 }
@@ -57,21 +58,27 @@ func Settings() []Setting {
 		{Key: "cluster.feature-level", Default: "0", Doc: "highest feature level that this node lets the cluster rise to, so " +
 			"that an older version can run here again; 0 for what this version supports", set: featureLevel},
 
-		{Key: "upstreams", List: true, Doc: "registries that may be mirrored, as NAME=URL (in the file: name and url); " +
-			"NAME is the first segment of repository names", set: upstreams},
+		structured("upstreams", "registry that may be mirrored, as NAME=URL or as a mapping in YAML", upstreams()),
+		structured("credentials", "what an upstream is shown, as a mapping in YAML of paths, never of secrets", credentials()),
+		structured("policies", "policy of the repositories that match, as a mapping in YAML; of several the last that sets a "+
+			"key wins", policies()),
 
 		{Key: "limits.manifest-bytes", Default: "4MiB", Doc: "largest manifest that is accepted",
-			set: byteSize(1<<10, 64<<20, func(c *Config) *int64 { return &c.Limits.ManifestBytes })},
+			set: into(byteSize(1<<10, 64<<20), func(c *Config) *int64 { return &c.Limits.ManifestBytes })},
 		{Key: "limits.memory-bytes", Default: "256MiB", Doc: "memory for small content",
-			set: byteSize(1<<20, 1<<40, func(c *Config) *int64 { return &c.Limits.MemoryBytes })},
+			set: into(byteSize(1<<20, 1<<40), func(c *Config) *int64 { return &c.Limits.MemoryBytes })},
 
 		{Key: "limits.free-bytes", Default: "256MiB", Doc: "free disk below which no content is stored any more",
-			set: byteSize(0, 1<<40, func(c *Config) *int64 { return &c.Limits.FreeBytes })},
+			set: into(byteSize(0, 1<<40), func(c *Config) *int64 { return &c.Limits.FreeBytes })},
 		{Key: "limits.reserve-bytes", Default: "64MiB", Doc: "disk kept aside for the raft log, for when the disk is full " +
-			"nevertheless; 0 for none", set: byteSize(0, 1<<40, func(c *Config) *int64 { return &c.Limits.ReserveBytes })},
+			"nevertheless; 0 for none", set: into(byteSize(0, 1<<40), func(c *Config) *int64 { return &c.Limits.ReserveBytes })},
 
 		{Key: "log.level", Default: "info", Doc: "debug, info, warn or error", set: logLevel},
 	}
+}
+
+func structured(key, doc string, s *structure) Setting {
+	return Setting{Key: key, List: true, Doc: doc, set: s.set, structure: s}
 }
 
 // automatic is the default of settings that are found out at start.

@@ -3,14 +3,11 @@ package config
 import (
 	"log/slog"
 	"net"
-	"net/url"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/ocistern/ocistern/internal/reference"
 )
 
 var (
@@ -92,59 +89,47 @@ func deadVoterAfter(c *Config, v Value) error {
 	return nil
 }
 
-// upstreams repeats no URL in its errors: people put passwords there.
-func upstreams(c *Config, v Value) error {
-	seen := map[string]bool{}
-	for i, text := range v.Texts {
-		name, address, found := strings.Cut(text, "=")
-		if !found || name == "" || address == "" {
-			return v.wrong("has no name or no URL in item %d", i+1).WithRemedy("NAME=URL, for example ghcr.io=https://ghcr.io")
-		}
-		if _, err := reference.ParseRepository(name); err != nil || strings.Contains(name, "/") {
-			return v.wrong("has an invalid name in item %d", i+1).
-				WithRemedy("the first segment of repository names: lower-case letters, digits and . - _, for example ghcr.io")
-		}
-		if seen[name] {
-			return v.wrong("has %s twice", name).WithRemedy("give each upstream another name")
-		}
-		seen[name] = true
-		if problem := urlProblem(address); problem != "" {
-			return v.wrong("has a URL for %s that %s", name, problem).
-				WithRemedy("scheme and host of the registry, for example https://ghcr.io")
-		}
-		c.Upstreams = append(c.Upstreams, Upstream{Name: name, URL: strings.TrimSuffix(address, "/")})
-	}
-	return nil
-}
-
-// urlProblem says what is wrong with the URL of a registry, empty for nothing.
-func urlProblem(text string) string {
-	parsed, err := url.Parse(text)
-	switch {
-	case err != nil:
-		return "cannot be parsed"
-	case parsed.Scheme != "http" && parsed.Scheme != "https":
-		return "begins with neither http:// nor https://"
-	case parsed.User != nil:
-		return "contains credentials, which belong in a file"
-	case !validAddress(parsed.Host, false) && !validHost(strings.Trim(parsed.Host, "[]")):
-		return "has no valid host"
-	case strings.Trim(parsed.Path, "/") != "" || parsed.RawQuery != "" || parsed.Fragment != "":
-		return "goes on after the host"
-	}
-	return ""
-}
-
-func byteSize(least, most int64, field func(*Config) *int64) func(*Config, Value) error {
-	return func(c *Config, v Value) error {
+// byteSize reads a number of bytes.
+func byteSize(least, most int64) func(Value) (int64, error) {
+	return func(v Value) (int64, error) {
 		n, ok := parseBytes(v.Texts[0])
 		if !ok || n < least || n > most {
-			return v.invalid("is not a size in bounds").
+			return 0, v.invalid("is not a size in bounds").
 				WithRemedy("a number of bytes from %d to %d; KiB, MiB and GiB may follow, for example 4MiB", least, most)
 		}
-		*field(c) = n
-		return nil
+		return n, nil
 	}
+}
+
+// wholeNumber reads a number.
+func wholeNumber(least, most int) func(Value) (int, error) {
+	return func(v Value) (int, error) {
+		n, err := strconv.Atoi(v.Texts[0])
+		if err != nil || n < least || n > most {
+			return 0, v.invalid("is not a number in bounds").WithRemedy("a whole number from %d to %d", least, most)
+		}
+		return n, nil
+	}
+}
+
+// period reads a time, which may be 0.
+func period(most time.Duration) func(Value) (time.Duration, error) {
+	return func(v Value) (time.Duration, error) {
+		d, err := time.ParseDuration(v.Texts[0])
+		if err != nil || d < 0 || d > most {
+			return 0, v.invalid("is not a time in bounds").
+				WithRemedy("0 to %.0fh, for example 30s, 5m or 24h", most.Hours())
+		}
+		return d, nil
+	}
+}
+
+// path reads the name of a file. Whether it can be read is for whoever reads it to say: it may come later.
+func path(v Value) (string, error) {
+	if v.Texts[0] == "" || strings.ContainsRune(v.Texts[0], 0) {
+		return "", v.invalid("is not a file name").WithRemedy("give a path, for example /etc/ocistern/token")
+	}
+	return filepath.Clean(v.Texts[0]), nil
 }
 
 func parseBytes(text string) (int64, bool) {

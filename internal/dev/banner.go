@@ -29,11 +29,10 @@ func banner(ctx context.Context, options Options, dir string, f *fleet) string {
 		fmt.Fprintf(&text, "\nThe data stay in %s.\n", dir)
 	}
 	fmt.Fprintf(&text, "Each node logs to %s.\n", filepath.Join(dir, "n*", logFile))
-	for _, upstream := range options.Upstreams {
-		name, _, _ := strings.Cut(upstream, "=")
-		fmt.Fprintf(&text, "Read through %s with: %s resolve %s/REPOSITORY:TAG\n", name, quoted(options.Command), name)
+	for _, u := range options.mirrored {
+		fmt.Fprintf(&text, "Read through %s with: %s resolve %s/REPOSITORY:TAG\n", u.Name, quoted(options.Command), u.Name)
 	}
-	if len(options.Upstreams) == 0 {
+	if len(options.mirrored) == 0 {
 		fmt.Fprintf(&text, "Nothing is mirrored yet: start with --upstream NAME=URL, for example ghcr.io=https://ghcr.io\n")
 	}
 	fmt.Fprintf(&text, "\nTry, in another terminal:\n")

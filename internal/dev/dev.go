@@ -28,12 +28,16 @@ const MaxNodes = 9
 // Options describes a dev cluster.
 type Options struct {
 	Nodes      int
-	Data       string   // directory that is kept; empty for a temporary one
-	BasePort   int      // 0 for free ports
-	FixedPorts bool     // BasePort was asked for, not defaulted: data of a cluster with other ports are refused
-	Upstreams  []string // NAME=URL
-	Executable string   // the binary whose serve command is started
-	Command    string   // how the person called the binary, for the commands that are printed
+	Data       string // directory that is kept; empty for a temporary one
+	BasePort   int    // 0 for free ports
+	FixedPorts bool   // BasePort was asked for, not defaulted: data of a cluster with other ports are refused
+	// Upstreams, Credentials and Policies are what the flags of `ocistern serve` take: NAME=URL, or mappings in YAML.
+	Upstreams, Credentials, Policies []string
+
+	mirrored []config.Upstream // what Upstreams says
+
+	Executable string // the binary whose serve command is started
+	Command    string // how the person called the binary, for the commands that are printed
 	Version    string
 	Pointer    devcluster.Pointer
 	Stdout     io.Writer // gets the line "ready"
@@ -54,8 +58,7 @@ func Run(ctx context.Context, options Options) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	upstreams, err := checked(options)
-	if err != nil {
+	if options.mirrored, err = options.check(); err != nil {
 		return err
 	}
 	dir, remove, err := dataDir(options.Data)
@@ -69,7 +72,7 @@ func Run(ctx context.Context, options Options) (err error) {
 	}
 	defer reserved.release()
 	for _, n := range nodes {
-		if err := n.writeConfig(nodes, upstreams); err != nil {
+		if err := n.writeConfig(nodes, options); err != nil {
 			return err
 		}
 	}
@@ -120,19 +123,22 @@ func serve(ctx context.Context, options Options, dir string, fleet *fleet) error
 		WithRemedy("their logs are %s", filepath.Join(dir, "n*", logFile))
 }
 
-func checked(options Options) ([]config.Upstream, error) {
-	if options.Nodes < 1 || options.Nodes > MaxNodes {
-		return nil, errdef.New(errdef.UsageInvalid, "cannot start %d nodes", options.Nodes).
-			WithRemedy("--nodes 1 to %d", MaxNodes)
+func (o Options) check() ([]config.Upstream, error) {
+	if o.Nodes < 1 || o.Nodes > MaxNodes {
+		return nil, errdef.New(errdef.UsageInvalid, "cannot start %d nodes", o.Nodes).WithRemedy("--nodes 1 to %d", MaxNodes)
 	}
-	if options.BasePort < 0 || options.BasePort > 65000 {
-		return nil, errdef.New(errdef.UsageInvalid, "%d is not a base port", options.BasePort).
-			WithRemedy("--base-port 1 to 65000, or 0")
+	if o.BasePort < 0 || o.BasePort > 65000 {
+		return nil, errdef.New(errdef.UsageInvalid, "%d is not a base port", o.BasePort).WithRemedy("--base-port 1 to 65000, or 0")
 	}
-	parsed, _, err := config.Load(config.Sources{
-		Flags: map[string][]string{"name": {"n1"}, "upstream": options.Upstreams},
-	})
+	flags := o.settings()
+	flags["name"] = []string{"n1"}
+	parsed, _, err := config.Load(config.Sources{Flags: flags})
 	return parsed.Upstreams, err
+}
+
+// settings are the flags of `ocistern serve` that all nodes share.
+func (o Options) settings() map[string][]string {
+	return map[string][]string{"upstream": o.Upstreams, "credential": o.Credentials, "policy": o.Policies}
 }
 
 // dataDir names the directory of the cluster and makes a temporary one. remove does nothing for one that is kept.

@@ -1,15 +1,15 @@
 package dev
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/ocistern/ocistern/internal/config"
 	"github.com/ocistern/ocistern/internal/errdef"
@@ -82,36 +82,37 @@ func (n node) recorded() (config.Listen, bool, error) {
 }
 
 // writeConfig writes what `ocistern serve` reads.
-func (n node) writeConfig(all []node, upstreams []config.Upstream) error {
-	var join []string
+func (n node) writeConfig(all []node, options Options) error {
+	join := []string{}
 	for _, other := range all {
 		if other.name != n.name {
 			join = append(join, other.listen.Gossip)
 		}
 	}
-	encoded, err := yaml.Marshal(map[string]any{
-		"name": n.name, "data-dir": n.dir, "advertise-host": loopback,
-		"listen": map[string]string{
-			"registry": n.listen.Registry, "grpc": n.listen.GRPC, "admin": n.listen.Admin,
-			"peer": n.listen.Peer, "raft": n.listen.Raft, "gossip": n.listen.Gossip,
-		},
-		"cluster":   map[string]any{"expect": len(all), "join": join},
-		"upstreams": mappings(upstreams),
-	})
-	if err == nil {
-		err = errors.Join(os.MkdirAll(n.dir, 0o750), os.WriteFile(n.configPath(), encoded, 0o600))
+	flags := options.settings()
+	for name, value := range map[string]string{
+		"name": n.name, "data-dir": n.dir, "advertise-host": loopback, "cluster-expect": strconv.Itoa(len(all)),
+		"listen-registry": n.listen.Registry, "listen-grpc": n.listen.GRPC, "listen-admin": n.listen.Admin,
+		"listen-peer": n.listen.Peer, "listen-raft": n.listen.Raft, "listen-gossip": n.listen.Gossip,
+	} {
+		flags[name] = []string{value}
 	}
+	flags["cluster-join"] = join
+	_, values, err := config.Load(config.Sources{Flags: flags})
 	if err != nil {
+		return err
+	}
+	values = slices.DeleteFunc(values, func(v config.Value) bool { return v.Origin == "default" })
+	for i := range values {
+		values[i].Origin = "" // says nothing here
+	}
+	var encoded bytes.Buffer
+	if err := config.Print(&encoded, "yaml", values); err != nil {
+		return err
+	}
+	if err := errors.Join(os.MkdirAll(n.dir, 0o750), os.WriteFile(n.configPath(), encoded.Bytes(), 0o600)); err != nil {
 		return errdef.Wrap(errdef.ConfigInvalid, err, "cannot write the configuration of %s", n.name).
 			WithRemedy("name another directory with --data")
 	}
 	return nil
-}
-
-func mappings(upstreams []config.Upstream) []map[string]string {
-	list := []map[string]string{}
-	for _, u := range upstreams {
-		list = append(list, map[string]string{"name": u.Name, "url": u.URL})
-	}
-	return list
 }
