@@ -5,6 +5,10 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
 	"github.com/ocistern/ocistern/internal/errdef"
 	membersv1 "github.com/ocistern/ocistern/internal/proto/ocistern/members/v1"
 )
@@ -46,8 +50,8 @@ func (c *Client) Members(ctx context.Context) ([]MemberView, error) {
 //
 // This and the methods below return the id of the member concerned. They fail with ErrNotFound for a member that is not
 // there, ErrQuorumAtRisk, ErrMemberAlive where only a dead one may be named, and ErrNotReady when a member that has to take
-// part does not answer or is not caught up. Where they may have been carried out and no
-// answer came, the error is not repeated away: Members tells.
+// part does not answer or is not caught up. Where they may have been carried out and no answer came, they fail with
+// ErrOutcomeUnknown: Members tells, and they may be repeated.
 func (c *Client) Leave(ctx context.Context, member string) (id string, err error) {
 	return c.operate(ctx, &membersv1.OperateRequest{Kind: "leave", Node: member})
 }
@@ -75,15 +79,22 @@ func (c *Client) operate(ctx context.Context, request *membersv1.OperateRequest)
 	var telling error
 	for _, i := range c.pool.order(time.Now()) {
 		node := c.pool.endpoints[i]
-		answer, err := membersv1.NewMembersServiceClient(node.conn).Operate(ctx, request)
+		var reached peer.Peer
+		answer, err := membersv1.NewMembersServiceClient(node.conn).Operate(ctx, request, grpc.Peer(&reached))
 		if err == nil {
 			return answer.GetNode(), nil
 		}
+		taken := reached.Addr != nil && len(status.Convert(err).Details()) == 0 // and what became of it, nobody told
 		err = errdef.FromGRPC(err)
 		if ctx.Err() != nil {
 			return "", ended(ctx, err)
 		}
-		if reason := errdef.ReasonOf(err); reason != errdef.Unavailable && reason != errdef.NoQuorum {
+		reason := errdef.ReasonOf(err)
+		if reason == errdef.Unavailable && taken {
+			return "", errdef.Wrap(errdef.OutcomeUnknown, err, "node at %s took the order and gave no answer", node.address).
+				WithRemedy("see how far it came: ocistern members")
+		}
+		if reason != errdef.Unavailable && reason != errdef.NoQuorum {
 			return "", err
 		}
 		c.putAside(i, err)

@@ -189,18 +189,19 @@ func TestBatchesAgree(t *testing.T) {
 			}
 		}
 	}})
-	again := append(slices.Clone(requests), requests[1])
+	named := Request{Request: catalog.Request{ID: catalog.RequestID{7}}, Command: encode(t, catalog.SetCluster{ClusterID: "c1"})}
+	again := append(slices.Clone(requests), requests[1], named, named) // one that is refused, and one that is applied
 	results, ok := machine.Apply(&raft.Log{Index: 9, Data: Pack(again)}).([]catalog.Result)
 	if !ok || len(results) != len(again) {
 		t.Fatalf("response %v", results)
 	}
-	for i, want := range []errdef.Reason{errdef.TagConflict, errdef.NotFound, "", "", errdef.NotFound} {
+	for i, want := range []errdef.Reason{errdef.TagConflict, errdef.NotFound, "", "", errdef.NotFound, "", ""} {
 		if errdef.ReasonOf(results[i].Err) != want || results[i].Index != 9 {
 			t.Errorf("result %d of %T is %+v, want %q", i, commands[min(i, 3)].command, results[i], want)
 		}
 	}
-	if told != 2 {
-		t.Errorf("told of %d commands, 2 were applied", told)
+	if told != 3 {
+		t.Errorf("told of %d commands, 3 were applied", told)
 	}
 }
 

@@ -152,7 +152,7 @@ func (f *FSM) report(entries []catalog.Entry, results []catalog.Result) {
 	}
 	applied := make([]catalog.Entry, 0, len(entries))
 	for i, entry := range entries {
-		if entry.Command != nil && results[i].Err == nil && results[i].Index == entry.Index {
+		if entry.Command != nil && results[i].Err == nil && !results[i].Repeated {
 			applied = append(applied, entry)
 		}
 	}

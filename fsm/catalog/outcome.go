@@ -98,7 +98,7 @@ func (s *state) apply(entry Entry) Result {
 
 func (o Outcome) result() Result {
 	if o.Refused == "" {
-		return Result{Index: o.Index}
+		return Result{Index: o.Index, Repeated: true}
 	}
-	return Result{Index: o.Index, Err: errdef.New(o.Refused, "entry %d refused the request", o.Index)}
+	return Result{Index: o.Index, Err: errdef.New(o.Refused, "entry %d refused the request", o.Index), Repeated: true}
 }

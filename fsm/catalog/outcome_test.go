@@ -95,7 +95,7 @@ func TestFirstOutcomeCounts(t *testing.T) {
 		// Sent again with another command, so that only the id can answer.
 		results := cat.Apply(catalog.Entry{Index: 3, Command: catalog.SetCluster{ClusterID: "c2"}, Request: request(1)},
 			catalog.Entry{Index: 4, Command: set, Request: request(2)})
-		right := results[0] == catalog.Result{Index: 1} && results[1].Index == 2 &&
+		right := results[0] == catalog.Result{Index: 1, Repeated: true} && results[1].Index == 2 &&
 			errdef.ReasonOf(results[1].Err) == errdef.NotFound
 		if right == forgetful {
 			t.Errorf("forgetful %v: results %+v", forgetful, results)

@@ -65,13 +65,12 @@ func TestOneSnapshotPerBatch(t *testing.T) {
 		t.Errorf("index %d, then %d of cluster %q", before.Index(), after.Index(), after.ClusterID())
 	}
 	cat.Apply()
-	cat.Advance(2)
 	if cat.Snapshot() != after {
 		t.Error("nothing happened, and yet a snapshot was published")
 	}
-	cat.Advance(5)
+	cat.Apply(catalog.Entry{Index: 5})
 	if got := cat.Snapshot().Index(); got != 5 {
-		t.Errorf("index %d after Advance(5)", got)
+		t.Errorf("index %d after an entry without a command", got)
 	}
 }
 
@@ -106,7 +105,7 @@ func TestWait(t *testing.T) {
 			arrived <- s.Index()
 		}()
 		synctest.Wait()
-		cat.Advance(2)
+		cat.Apply(catalog.Entry{Index: 2})
 		synctest.Wait()
 		select {
 		case index := <-arrived:

@@ -11,7 +11,7 @@ import (
 
 // Catalog is the state machine: one writer (package fsm), any number of readers.
 type Catalog struct {
-	// writing guards state, which only Apply, Advance and Restore touch.
+	// writing guards state, which only Apply and Restore touch.
 	writing sync.Mutex
 	state   *state
 
@@ -40,6 +40,8 @@ type Result struct {
 	// Err is nil for a command that was applied. Where the request is a repeated one, its reason is the first one's, its
 	// text is not.
 	Err error
+	// Repeated tells that an earlier command with the same request ID decided this one, maybe in the same entry.
+	Repeated bool
 }
 
 // Option changes a new catalog.
@@ -78,17 +80,6 @@ func (c *Catalog) Apply(entries ...Entry) []Result {
 		c.publish()
 	}
 	return results
-}
-
-// Advance moves the index over log entries that the state machine is not given (elections, barriers). The caller has
-// made sure that every entry up to index was applied.
-func (c *Catalog) Advance(index LogIndex) {
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	if index > c.state.index {
-		c.state.index = index
-		c.publish()
-	}
 }
 
 // Header is what a snapshot carries beside its records.

@@ -3,6 +3,9 @@ package rpc
 import (
 	"context"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
+
 	"github.com/ocistern/ocistern/cluster"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	membersv1 "github.com/ocistern/ocistern/internal/proto/ocistern/members/v1"
@@ -39,7 +42,8 @@ func (c *PeerClient) Survey(ctx context.Context, address string) ([]cluster.Memb
 	return members, nil
 }
 
-// Operate has the node at address, the leader, carry out an operation. ctx bounds it.
+// Operate has the node at address, the leader, carry out an operation. ctx bounds it. It fails with OUTCOME_UNKNOWN when
+// the node may have carried it out although no answer came.
 func (c *PeerClient) Operate(
 	ctx context.Context, address string, operation cluster.Operation,
 ) (catalog.NodeID, error) {
@@ -47,11 +51,12 @@ func (c *PeerClient) Operate(
 	if err != nil {
 		return "", err
 	}
+	var reached peer.Peer
 	response, err := membersv1.NewMembersServiceClient(conn).Operate(ctx, &membersv1.OperateRequest{
 		Kind: string(operation.Kind), Node: operation.Node, By: operation.By,
-	})
+	}, grpc.Peer(&reached))
 	if err != nil {
-		return "", peerError(address, err)
+		return "", changeError(address, err, reached.Addr != nil)
 	}
 	return catalog.NodeID(response.GetNode()), nil
 }

@@ -74,10 +74,14 @@ func (c *PeerClient) applyAll(ctx context.Context, address string, requests []fs
 	if err != nil {
 		return nil, err
 	}
+	message := applyMessage(requests)
+	if size := proto.Size(message); size > MaxMessageBytes {
+		return nil, errdef.New(errdef.Internal, "%d requests take %d bytes, more than a message may", len(requests), size)
+	}
 	var reached peer.Peer
-	response, err := service.Apply(ctx, applyMessage(requests), grpc.Peer(&reached))
+	response, err := service.Apply(ctx, message, grpc.Peer(&reached))
 	if err != nil {
-		return nil, applyError(address, err, reached.Addr != nil)
+		return nil, changeError(address, err, reached.Addr != nil)
 	}
 	if len(response.GetResults()) != len(requests) {
 		return nil, errdef.New(errdef.OutcomeUnknown, "peer %s sent %d results for %d requests",
@@ -90,14 +94,17 @@ func (c *PeerClient) applyAll(ctx context.Context, address string, requests []fs
 	return results, nil
 }
 
-// applyError tells what a failed Apply means. It is certain that the command was not submitted when no connection was
-// found, when gRPC refused the request, and when the node itself says so, with a reason.
-func applyError(address string, err error, sent bool) error {
-	refused := status.Code(err) == codes.ResourceExhausted || status.Code(err) == codes.Unimplemented
-	if answered := len(status.Convert(err).Details()) > 0; sent && !answered && !refused {
-		return errdef.Wrap(errdef.OutcomeUnknown, errdef.FromGRPC(err), "peer %s took a command and gave no answer", address)
+// changeError tells what a failed call means that was to change something. It is certain that nothing was changed when no
+// connection was found, when the node does not know the call, and when it says so itself, with a reason. INTERNAL is no
+// such reason: whatever went wrong may have gone wrong afterwards. Nor is that gRPC had no room: it may be the answer that
+// was too large.
+func changeError(address string, err error, sent bool) error {
+	told := peerError(address, err)
+	answered := len(status.Convert(err).Details()) > 0 && errdef.ReasonOf(told) != errdef.Internal
+	if sent && !answered && status.Code(err) != codes.Unimplemented {
+		return errdef.Wrap(errdef.OutcomeUnknown, told, "peer %s took a call and gave no answer", address)
 	}
-	return peerError(address, err)
+	return told
 }
 
 // Apply implements the peer service.
@@ -165,5 +172,5 @@ func parseResult(address string, message *peerv1.ApplyResponse_Result) catalog.R
 	if err := proto.Unmarshal(message.GetStatus(), told); err != nil {
 		return catalog.Result{Err: errdef.Wrap(errdef.OutcomeUnknown, err, "peer %s sent no valid result", address)}
 	}
-	return catalog.Result{Err: peerError(address, status.FromProto(told).Err())}
+	return catalog.Result{Err: changeError(address, status.FromProto(told).Err(), true)}
 }

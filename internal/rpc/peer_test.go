@@ -17,6 +17,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/ocistern/ocistern/cluster"
 	"github.com/ocistern/ocistern/fsm"
@@ -33,6 +35,7 @@ type node struct {
 	promised           []cluster.Promise
 	err                error
 	apply              func(context.Context, fsm.Request) (catalog.LogIndex, error)
+	operate            func(context.Context) error
 	submitted          fsm.Request
 	retired            catalog.NodeID
 	refreshed, fetched any
@@ -76,7 +79,10 @@ func (n *node) Retire(_ context.Context, node catalog.NodeID) error {
 
 func (n *node) SurveyLocal(context.Context) ([]cluster.Member, error) { return n.members(), n.err }
 
-func (n *node) OperateLocal(_ context.Context, operation cluster.Operation) (catalog.NodeID, error) {
+func (n *node) OperateLocal(ctx context.Context, operation cluster.Operation) (catalog.NodeID, error) {
+	if n.operate != nil {
+		return "", n.operate(ctx)
+	}
 	return catalog.NodeID(fmt.Sprint(operation)), n.err
 }
 
@@ -266,11 +272,21 @@ func TestEveryReasonCrossesBetweenPeers(t *testing.T) {
 	for _, reason := range errdef.Reasons() {
 		n.err = errdef.New(reason, "planted")
 		_, applied := c.Apply(t.Context(), address, fsm.Request{})
+		_, operated := c.Operate(t.Context(), address, cluster.Operation{})
 		_, refreshed := c.Refresh(t.Context(), address, key, 0)
 		_, fetched := c.FetchContent(t.Context(), address, contentKey, 0)
-		for _, err := range []error{applied, refreshed, fetched, c.Promise(t.Context(), address, cluster.Promise{})} {
+		for _, err := range []error{refreshed, fetched, c.Promise(t.Context(), address, cluster.Promise{})} {
 			if errdef.ReasonOf(err) != reason {
 				t.Errorf("%s came back as %v (%s)", reason, err, errdef.ReasonOf(err))
+			}
+		}
+		want := reason
+		if reason == errdef.Internal { // it may have gone wrong after the change
+			want = errdef.OutcomeUnknown
+		}
+		for _, err := range []error{applied, operated} {
+			if errdef.ReasonOf(err) != want {
+				t.Errorf("%s came back as %v (%s) from a change", reason, err, errdef.ReasonOf(err))
 			}
 		}
 	}
@@ -303,13 +319,16 @@ func TestUnreachablePeer(t *testing.T) {
 	}
 }
 
-// Once a command may have been delivered, a lost answer is OUTCOME_UNKNOWN, never "unavailable, submit it again".
-func TestLostAnswerOfApply(t *testing.T) {
+// Once a command or an order may have been delivered, a lost answer is OUTCOME_UNKNOWN, never "unavailable, submit it again".
+func TestLostAnswerOfAChange(t *testing.T) {
 	taken := make(chan struct{})
-	n := &node{id: "one", apply: func(ctx context.Context, _ fsm.Request) (catalog.LogIndex, error) {
+	take := func(ctx context.Context) error {
 		taken <- struct{}{}
 		<-ctx.Done()
-		return 0, ctx.Err()
+		return ctx.Err()
+	}
+	n := &node{id: "one", operate: take, apply: func(ctx context.Context, _ fsm.Request) (catalog.LogIndex, error) {
+		return 0, take(ctx)
 	}}
 	server := NewPeerServer(PeerConfig{Member: n, Founder: n, Leader: n, Filler: n, Store: registrytest.New(t).Store, Logger: quiet()})
 	address, peers := serve(t, server), client(t, "one")
@@ -326,12 +345,40 @@ func TestLostAnswerOfApply(t *testing.T) {
 			_, err := peers.Apply(ctx, address, fsm.Request{Command: []byte("x")})
 			failed <- err
 		}()
+		go func() {
+			_, err := peers.Operate(ctx, address, cluster.Operation{})
+			failed <- err
+		}()
+		<-taken
 		<-taken
 		c.lose(cancel)
-		if err := <-failed; errdef.ReasonOf(err) != errdef.OutcomeUnknown {
-			t.Errorf("%s: %v", c.name, err)
+		for range 2 {
+			if err := <-failed; errdef.ReasonOf(err) != errdef.OutcomeUnknown {
+				t.Errorf("%s: %v", c.name, err)
+			}
 		}
 		cancel()
+	}
+}
+
+// What gRPC says by itself proves that nothing was submitted only where the call was not known. RESOURCE_EXHAUSTED may be
+// about an answer that was too large.
+func TestChangeError(t *testing.T) {
+	for code, want := range map[codes.Code]errdef.Reason{
+		codes.ResourceExhausted: errdef.OutcomeUnknown, codes.Internal: errdef.OutcomeUnknown,
+		codes.Unknown: errdef.OutcomeUnknown, codes.Unavailable: errdef.OutcomeUnknown, codes.Unimplemented: errdef.Internal,
+	} {
+		if got := errdef.ReasonOf(changeError("there", status.Error(code, "planted"), true)); got != want {
+			t.Errorf("%s of a call that was sent is %s, want %s", code, got, want)
+		}
+	}
+	if got := errdef.ReasonOf(changeError("there", status.Error(codes.Unavailable, "planted"), false)); got != errdef.Unavailable {
+		t.Errorf("a call that was not sent is %s", got)
+	}
+	c := client(t, "one")
+	_, err := c.Apply(t.Context(), "127.0.0.1:1", fsm.Request{Command: make([]byte, MaxMessageBytes)})
+	if errdef.ReasonOf(err) != errdef.Internal {
+		t.Errorf("a command that is too large to be sent: %v", err)
 	}
 }
 
