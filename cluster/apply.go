@@ -20,27 +20,38 @@ const retryPause = 50 * time.Millisecond
 // leader has applied it. Wait on the catalog for that index to read the write here.
 //
 // It fails with the command's own error when the state machine refused it; with REMOVED or DIVERGED on a node whose id was
-// retired; with NO_QUORUM when no leader took the
-// command within Timings.Patience, in which case it was certainly not applied; with OVERLOADED, DEADLINE, CANCELED or
-// REQUEST_EXPIRED, likewise not applied; and with OUTCOME_UNKNOWN when the command was submitted and may or may not be
-// applied, now or later. From feature level 2 on, a command of unknown outcome is submitted again by itself, as the same
+// retired; with NO_QUORUM when no leader took the command within Timings.Patience, in which case it was certainly not
+// applied; with OVERLOADED, DEADLINE, CANCELED or REQUEST_EXPIRED (two requests in turn were too old when they came to the
+// leader), likewise not applied; and with OUTCOME_UNKNOWN when the command was submitted and may or may not be applied, now
+// or later. From feature level 2 on, a command of unknown outcome is submitted again by itself, as the same
 // request, for as long as Timings.Patience: OUTCOME_UNKNOWN then says that not even that told.
 func (c *Cluster) Apply(ctx context.Context, command catalog.Command) (catalog.LogIndex, error) {
 	encoded, err := fsm.Encode(command)
 	if err != nil {
 		return 0, err
 	}
-	request := fsm.Request{Command: encoded}
-	if c.catalog.Snapshot().FeatureLevel() >= catalog.LevelRequests {
-		request.Request = c.NewRequest()
+	if c.catalog.Snapshot().FeatureLevel() < catalog.LevelRequests {
+		return c.apply(ctx, fsm.Request{Command: encoded})
 	}
-	return c.apply(ctx, request)
+	index, err := c.apply(ctx, fsm.Request{Request: c.NewRequest(), Command: encoded})
+	if errdef.ReasonOf(err) != errdef.RequestExpired {
+		return index, err
+	}
+	// Certainly not applied: this node is so far behind that what it has applied is forgotten. The leader's index is not.
+	since, err := c.ReadIndex(ctx)
+	if err != nil {
+		return 0, errdef.Wrap(errdef.ReasonOf(err), err, "not submitted")
+	}
+	return c.apply(ctx, fsm.Request{Request: newRequest(since), Command: encoded})
 }
 
 // NewRequest draws a request for ApplyOnce.
-func (c *Cluster) NewRequest() catalog.Request {
-	request := catalog.Request{Since: c.catalog.Snapshot().Index()} // before the id exists, so nothing can have decided it
-	_, _ = rand.Read(request.ID[:])                                 // never fails (crypto/rand)
+func (c *Cluster) NewRequest() catalog.Request { return newRequest(c.catalog.Snapshot().Index()) }
+
+// newRequest draws a request after since was reached, so that nothing up to there can have decided it.
+func newRequest(since catalog.LogIndex) catalog.Request {
+	request := catalog.Request{Since: since}
+	_, _ = rand.Read(request.ID[:]) // never fails (crypto/rand)
 	return request
 }
 
@@ -143,12 +154,18 @@ func (c *Cluster) untilLed(ctx context.Context, ask func() (catalog.LogIndex, er
 
 // submit tries the leader once. NOT_LEADER and UNAVAILABLE say that nothing was submitted.
 func (c *Cluster) submit(ctx context.Context, request fsm.Request) (catalog.LogIndex, error) {
+	changed := c.leadership.next()
 	leader, peer, err := c.leaderPeer()
 	switch {
 	case err != nil:
 		return 0, err
 	case leader == c.Self():
 		return c.ApplyLocal(ctx, request)
+	}
+	if request.ID != (catalog.RequestID{}) { // what can be submitted again need not wait for a leader that is gone
+		var cancel context.CancelFunc
+		ctx, cancel = until(ctx, changed)
+		defer cancel()
 	}
 	index, err := c.peers.Apply(ctx, peer, request)
 	switch errdef.ReasonOf(err) {
@@ -185,6 +202,7 @@ func (c *Cluster) ApplyLocal(ctx context.Context, request fsm.Request) (catalog.
 // ApplyAllLocal is ApplyLocal for many requests at once. Each is decided for itself.
 func (c *Cluster) ApplyAllLocal(ctx context.Context, requests []fsm.Request) []catalog.Result {
 	results, submitted := make([]catalog.Result, len(requests)), make([]*submission, 0, len(requests))
+	proposed := make(map[int]raft.ApplyFuture) // by place; an entry each, all in flight at once
 	raised := c.catalog.Snapshot().FeatureLevel() >= catalog.LevelRequests
 	for i, request := range requests {
 		switch err := c.mayApply(ctx, request, raised); {
@@ -195,12 +213,15 @@ func (c *Cluster) ApplyAllLocal(ctx context.Context, requests []fsm.Request) []c
 				Request: request, ctx: ctx, done: make(chan catalog.Result, 1), place: i,
 			})
 		default:
-			results[i].Index, results[i].Err = c.propose(ctx, request.Command)
+			proposed[i] = c.raft.Apply(request.Command, c.config.Timings.Patience)
 		}
 	}
 	_ = c.writes.add(submitted...) // each that does not fit is told
 	for _, s := range submitted {
 		results[s.place].Index, results[s.place].Err = c.awaitResult(ctx, s)
+	}
+	for i, future := range proposed {
+		results[i] = c.single(ctx, future)
 	}
 	return results
 }
@@ -232,15 +253,20 @@ func (c *Cluster) mayPropose(ctx context.Context) error {
 }
 
 // propose hands an entry of one command, which can be decoded, to Raft on this node.
-func (c *Cluster) propose(ctx context.Context, entry []byte) (catalog.LogIndex, error) {
+func (c *Cluster) propose(ctx context.Context, entry []byte) error {
 	if err := c.mayPropose(ctx); err != nil {
-		return 0, err
+		return err
 	}
-	results, err := c.outcome(ctx, c.raft.Apply(entry, c.config.Timings.Patience))
+	return c.single(ctx, c.raft.Apply(entry, c.config.Timings.Patience)).Err
+}
+
+// single is outcome for an entry of one command.
+func (c *Cluster) single(ctx context.Context, future raft.ApplyFuture) catalog.Result {
+	results, err := c.outcome(ctx, future)
 	if err != nil {
-		return 0, err
+		return catalog.Result{Err: err}
 	}
-	return results[0].Index, results[0].Err
+	return results[0]
 }
 
 // outcome waits until an entry is applied here, and returns what its commands came to.

@@ -153,7 +153,7 @@ func TestGossipAloneRemovesNobody(t *testing.T) {
 	if err := leader.cluster.confirm(t.Context(), wishes[at]); errdef.ReasonOf(err) != errdef.MemberAlive {
 		t.Errorf("the node is asked before it goes: %v, want %s", err, errdef.MemberAlive)
 	}
-	must(t, leader.cluster.carryOut(t.Context(), wishes[at]))
+	must(t, leader.cluster.carryOut(t.Context(), v.term, wishes[at]))
 	if got := leader.roles()[id]; got == RoleVoter {
 		t.Error("this test would not see that a voter goes")
 	}

@@ -37,6 +37,7 @@ type fleet struct {
 	state     func(*Cluster) (NodeState, error)
 	hash      func(*Cluster, catalog.LogIndex) (Hash, error)
 	readIndex func(context.Context, *Cluster) (catalog.LogIndex, error)
+	survey    func(context.Context) ([]Member, error)
 
 	options []catalog.Option // of every node's catalog
 }

@@ -25,8 +25,7 @@ func (c *Cluster) nameCluster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.propose(ctx, command)
-	return err
+	return c.propose(ctx, command)
 }
 
 // lead looks after the members, on the leader: it carries out the first change that the node concerned confirms, and
@@ -45,7 +44,7 @@ func (c *Cluster) lead() bool {
 		confirmed, err := false, c.bounded(func(ctx context.Context) error { return c.confirm(ctx, wish) })
 		if err == nil {
 			// A time of its own: to confirm that a node is dead can take all of the first one.
-			confirmed, err = true, c.bounded(func(ctx context.Context) error { return c.carryOut(ctx, wish) })
+			confirmed, err = true, c.bounded(func(ctx context.Context) error { return c.carryOut(ctx, v.term, wish) })
 		}
 		if err == nil {
 			c.logger.Info("membership changed", "action", string(wish.action), "node", wish.node.ID,
@@ -67,10 +66,11 @@ func (c *Cluster) lead() bool {
 
 // view is what this node, the leader, knows now.
 func (c *Cluster) view() view {
+	term := c.raft.CurrentTerm() // before the servers: in one term, only this leader changes them
 	servers := c.servers()
 	v := view{
-		self: c.Self(), cluster: c.ClusterID(), expect: c.config.Expect, servers: servers, seen: c.gossip.seen(),
-		heard: c.transport.contacts.follow(c.raft.CurrentTerm(), servers), now: time.Now(),
+		term: term, self: c.Self(), cluster: c.ClusterID(), expect: c.config.Expect, servers: servers, seen: c.gossip.seen(),
+		heard: c.transport.contacts.follow(term, servers), now: time.Now(),
 		deadAfter: c.config.DeadVoterAfter, steady: c.config.Steady, silence: c.config.Timings.Election,
 	}
 	v.seen[v.self] = sighting{metadata: c.gossip.self(), State: StateAlive} // a leader may have moved, too
@@ -79,16 +79,26 @@ func (c *Cluster) view() view {
 
 // confirm asks the node itself, at its peer address and at its Raft address. Gossip alone is no reason for anything.
 func (c *Cluster) confirm(ctx context.Context, wish change) error {
-	switch wish.action {
-	case actionRemove:
-		return c.confirmDead(wish.node)
-	case actionRelease:
+	if gone := wish.gone(); gone != "" {
+		if err := c.mayGo(ctx, gone); err != nil {
+			return err
+		}
+	}
+	switch {
+	case wish.action == actionRemove:
+		return c.confirmDead(ctx, wish.node)
+	case wish.action == actionRelease:
 		return c.confirmRetired(ctx, wish)
-	}
-	id := catalog.NodeID(wish.node.ID)
-	if id == c.Self() {
+	case catalog.NodeID(wish.node.ID) == c.Self():
 		return nil
+	default:
+		return c.confirmLiving(ctx, wish)
 	}
+}
+
+// confirmLiving asks a node that is to be a member from now on, or another kind of one, or elsewhere.
+func (c *Cluster) confirmLiving(ctx context.Context, wish change) error {
+	id := catalog.NodeID(wish.node.ID)
 	// The leader's index first: what the node has applied by then is at least as far as it is compared to.
 	reached := c.catalog.Snapshot().Index()
 	state, err := c.peers.State(ctx, wish.peer)
@@ -99,8 +109,8 @@ func (c *Cluster) confirm(ctx context.Context, wish change) error {
 		return errdef.New(errdef.ClusterMismatch, "at %s answers node %s of cluster %q",
 			wish.peer, state.ID, state.ClusterID)
 	}
-	if err := c.admissible(state); err != nil {
-		return err
+	if state.Retired {
+		return errdef.New(errdef.Removed, "node %s is retired", id)
 	}
 	if wish.action == actionPromote && (state.Applied == 0 || state.Applied+promotionLag < reached) {
 		return errdef.New(errdef.NotReady, "node %s is at index %d of %d", id, state.Applied, reached)
@@ -116,25 +126,7 @@ func (c *Cluster) confirm(ctx context.Context, wish change) error {
 	if reply.Node != id {
 		return errdef.New(errdef.ClusterMismatch, "at %s answers node %s", wish.node.Address, reply.Node)
 	}
-	return nil
-}
-
-// confirmDead fails when a member answers at its Raft address after all.
-func (c *Cluster) confirmDead(member raft.Server) error {
-	reply, err := c.transport.stream.occupant(catalog.NodeID(member.ID), string(member.Address))
-	if err != nil || reply.Node != catalog.NodeID(member.ID) {
-		return nil
-	}
-	return errdef.New(errdef.MemberAlive, "node %s answers at %s", member.ID, member.Address)
-}
-
-// confirmRetired fails unless a member says itself that it is retired.
-func (c *Cluster) confirmRetired(ctx context.Context, wish change) error {
-	state, err := c.peers.State(ctx, wish.peer)
-	if err == nil && (state.ID != catalog.NodeID(wish.node.ID) || !state.Retired) {
-		return errdef.New(errdef.MemberAlive, "at %s answers node %s, which is not retired", wish.peer, state.ID)
-	}
-	return err
+	return c.admissible(ctx, state) // last: it may write an entry
 }
 
 // stepAside makes a leader that is to leave hand over: it cannot remove itself and see to what comes after.
@@ -146,28 +138,41 @@ func (c *Cluster) stepAside(v view) {
 	}
 }
 
-// carryOut changes the configuration by one server and waits until that is committed.
-func (c *Cluster) carryOut(ctx context.Context, wish change) error {
-	node, timeout := wish.node, c.config.Timings.Call
-	switch {
-	case wish.action == actionReplace:
-		return c.remove(ctx, wish.replaced)
-	case wish.action == actionRemove, wish.action == actionRelease:
-		return c.remove(ctx, node.ID)
-	case node.Suffrage == raft.Voter:
-		return c.settle(ctx, c.raft.AddVoter(node.ID, node.Address, 0, timeout))
-	default:
-		return c.settle(ctx, c.raft.AddNonvoter(node.ID, node.Address, 0, timeout))
+// carryOut changes the configuration by one server and waits until that is committed. It fails with NOT_LEADER when the term
+// in which it was decided is over: another leader may have changed the configuration since. (raft could compare the index of
+// the configuration, but does not tell it.)
+func (c *Cluster) carryOut(ctx context.Context, term uint64, wish change) error {
+	if gone := wish.gone(); gone != "" {
+		return c.remove(ctx, term, gone)
 	}
+	if err := c.stillIn(term); err != nil {
+		return err
+	}
+	node, timeout := wish.node, c.config.Timings.Call
+	if node.Suffrage == raft.Voter {
+		return c.settle(ctx, c.raft.AddVoter(node.ID, node.Address, 0, timeout))
+	}
+	return c.settle(ctx, c.raft.AddNonvoter(node.ID, node.Address, 0, timeout))
 }
 
 // remove takes a node out of the catalog's holders and out of the configuration. In this order: a crash in between repeats
 // both.
-func (c *Cluster) remove(ctx context.Context, id raft.ServerID) error {
+func (c *Cluster) remove(ctx context.Context, term uint64, id raft.ServerID) error {
 	if err := c.forget(ctx, catalog.NodeID(id)); err != nil {
 		return err
 	}
+	if err := c.stillIn(term); err != nil {
+		return err
+	}
 	return c.settle(ctx, c.raft.RemoveServer(id, 0, c.config.Timings.Call))
+}
+
+// stillIn fails when a term is over.
+func (c *Cluster) stillIn(term uint64) error {
+	if now := c.raft.CurrentTerm(); now != term {
+		return errdef.New(errdef.NotLeader, "this was decided in term %d; it is term %d", term, now)
+	}
+	return nil
 }
 
 // forget takes a node out of the holders of all blobs. One whose disk is still there tells what it holds when it is back.
@@ -176,6 +181,5 @@ func (c *Cluster) forget(ctx context.Context, node catalog.NodeID) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.propose(ctx, command)
-	return err
+	return c.propose(ctx, command)
 }

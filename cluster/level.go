@@ -56,7 +56,7 @@ func (c *Cluster) raiseLevel() error {
 	if err != nil {
 		return err
 	}
-	if _, err = c.propose(ctx, command); err == nil {
+	if err = c.propose(ctx, command); err == nil {
 		c.logger.Info("feature level raised", "from", level, "to", common)
 	}
 	return err
@@ -74,9 +74,18 @@ func (c *Cluster) askLevel(ctx context.Context, server raft.Server) (catalog.Fea
 	return state.offers(), err
 }
 
-// admissible refuses a node that would not understand the entries of this cluster.
-func (c *Cluster) admissible(state NodeState) error {
-	if level := c.catalog.Snapshot().FeatureLevel(); state.offers() < level {
+// admissible refuses a node that would not understand the entries of this cluster. A raise may be in the log already, of an
+// earlier leader or of unknown outcome: what stands before a barrier is applied after it. This leader begins no other one
+// meanwhile, since steer does both.
+func (c *Cluster) admissible(ctx context.Context, state NodeState) error {
+	level := c.catalog.Snapshot().FeatureLevel()
+	if offered := state.offers(); level <= offered && offered < fsm.MaxLevel {
+		if err := c.settle(ctx, c.raft.Barrier(c.config.Timings.Call)); err != nil {
+			return err
+		}
+		level = c.catalog.Snapshot().FeatureLevel()
+	}
+	if state.offers() < level {
 		return errdef.New(errdef.VersionTooOld, "node %s supports feature level %d, cluster %s is at level %d",
 			state.ID, state.offers(), c.ClusterID(), level).WithRemedy("run the version that the other nodes run there")
 	}

@@ -212,3 +212,78 @@ func TestApplyOnce(t *testing.T) {
 	f.waitLevel(catalog.LevelRequests, nodes...)
 	f.sameDigest(nodes...)
 }
+
+// A node that forwards a named request does not wait for a leader that has fallen silent: when there is another one, it is
+// asked.
+func TestSilentLeaderIsLeft(t *testing.T) {
+	f := newFleet(t)
+	var silent atomic.Bool
+	taken := make(chan *Cluster)
+	f.apply = func(ctx context.Context, c *Cluster, request fsm.Request) (catalog.LogIndex, error) {
+		if silent.CompareAndSwap(true, false) {
+			taken <- c
+			<-ctx.Done()
+			return 0, ctx.Err()
+		}
+		return c.ApplyLocal(ctx, request)
+	}
+	nodes := f.prepare(3, 3)
+	f.start(nodes...)
+	nonvoter := f.add(3, freeAddress(t), nodes[0].config.Join...) // it forwards, whoever leads
+	f.start(nonvoter)
+	f.waitLevel(catalog.LevelRequests, append(nodes, nonvoter)...)
+	silent.Store(true)
+	written := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	go func() {
+		_, err := nonvoter.cluster.Apply(ctx, push("kept"))
+		written <- err
+	}()
+	asked := <-taken
+	for _, n := range nodes {
+		if n.cluster == asked {
+			n.crash()
+		}
+	}
+	// Its patience may end before a new leader is found; what counts is that it did not wait for its caller's.
+	if err := <-written; ctx.Err() != nil || err != nil && errdef.ReasonOf(err) != errdef.OutcomeUnknown {
+		t.Errorf("it waited for a leader that is gone: %v", err)
+	}
+}
+
+// A request that the leader's memory does not reach is drawn anew, once, from the leader's index; never when an earlier attempt
+// may have been taken.
+func TestExpiredRequestIsDrawnAnew(t *testing.T) {
+	f := newFleet(t)
+	planted, seen := make(chan errdef.Reason, 2), make(chan catalog.Request, 100)
+	f.apply = func(ctx context.Context, c *Cluster, request fsm.Request) (catalog.LogIndex, error) {
+		seen <- request.Request
+		select {
+		case reason := <-planted:
+			return 0, errdef.New(reason, "planted")
+		default:
+			return c.ApplyLocal(ctx, request)
+		}
+	}
+	nodes := f.prepare(2, 1)
+	leader, follower := nodes[0], nodes[1] // a nonvoter
+	leader.config.Join, follower.config.Join = nil, []string{leader.config.Listen.Gossip}
+	f.start(leader)
+	f.start(follower)
+	f.waitLevel(catalog.LevelRequests, nodes...)
+	reached := leader.write("before")
+	planted <- errdef.RequestExpired
+	index, err := follower.cluster.Apply(t.Context(), push("drawn-anew"))
+	must(t, err)
+	first, second := <-seen, <-seen
+	if first.ID == second.ID || second.Since < reached || index <= reached {
+		t.Errorf("%+v, then %+v; written at %d, index was %d", first, second, index, reached)
+	}
+	planted <- errdef.OutcomeUnknown
+	planted <- errdef.RequestExpired
+	_, err = follower.cluster.Apply(t.Context(), push("unknown"))
+	if first, second := <-seen, <-seen; errdef.ReasonOf(err) != errdef.OutcomeUnknown || first != second {
+		t.Errorf("%+v, then %+v: %v", first, second, err)
+	}
+}

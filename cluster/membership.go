@@ -32,8 +32,21 @@ type change struct {
 	replaced raft.ServerID
 }
 
+// gone returns the member that goes, empty for none.
+func (w change) gone() raft.ServerID {
+	switch w.action {
+	case actionReplace:
+		return w.replaced
+	case actionRemove, actionRelease:
+		return w.node.ID
+	default:
+		return ""
+	}
+}
+
 // view is what the leader decides upon.
 type view struct {
+	term    uint64 // in which it was taken
 	self    catalog.NodeID
 	cluster string
 	expect  int
@@ -59,7 +72,7 @@ func (v view) changes() []change {
 	}
 	for _, server := range v.servers {
 		switch {
-		case v.retired(server.ID) && v.alive(server.ID) && v.mayRemove(server):
+		case v.retired(server.ID) && (v.alive(server.ID) || v.silent(server.ID)) && v.mayRemove(server):
 			peer := v.seen[catalog.NodeID(server.ID)].Peer
 			wishes = append(wishes, change{action: actionRelease, node: server, peer: peer})
 		case v.dead(server.ID) && (server.Suffrage != raft.Voter || v.voters() > v.expect && v.mayRemove(server)):
@@ -125,6 +138,13 @@ func (v view) alive(id raft.ServerID) bool {
 func (v view) dead(id raft.ServerID) bool {
 	heard, known := v.heard[id]
 	return v.deadAfter > 0 && known && v.now.Sub(heard.last) >= v.deadAfter && !v.alive(id)
+}
+
+// silent tells whether a member has answered no heartbeat of this leader for a while, and gossip does not object. That is
+// enough for one that is retired: it does not start again on its disk.
+func (v view) silent(id raft.ServerID) bool {
+	heard := v.heard[id]
+	return heard.failed && v.now.Sub(heard.last) > v.silence && !v.alive(id)
 }
 
 func (v view) voters() int { return v.count(func(raft.Server) bool { return true }) }

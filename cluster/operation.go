@@ -45,7 +45,7 @@ type outcome struct {
 }
 
 // Operate carries an operation out from any node, through the leader, and returns the id of the member concerned once it is
-// done. It may be repeated.
+// done. It may be repeated, also after OUTCOME_UNKNOWN.
 //
 // It fails with NOT_FOUND or USAGE_INVALID for a name that is no member's or several members', QUORUM_AT_RISK when the
 // voters that would be left are no quorum of themselves by those that answer, MEMBER_ALIVE when a member to be removed or
@@ -85,11 +85,15 @@ func (c *Cluster) OperateLocal(ctx context.Context, operation Operation) (catalo
 	case done := <-answer:
 		return done.node, done.err
 	case <-ctx.Done():
-		return "", errdef.Wrap(errdef.ReasonOf(ctx.Err()), ctx.Err(), "the leader has begun to %s %s", operation.Kind, operation.Node).
-			WithRemedy("see how far it came: ocistern members")
+		return "", begun(operation, ctx.Err())
 	case <-c.lifetime.Done():
-		return "", errdef.New(errdef.NotLeader, "node %s is shutting down", c.Self())
+		return "", begun(operation, errdef.New(errdef.NotLeader, "node %s is shutting down", c.Self()))
 	}
+}
+
+func begun(operation Operation, cause error) error {
+	return errdef.Wrap(errdef.OutcomeUnknown, cause, "the leader has begun to %s %s", operation.Kind, operation.Node).
+		WithRemedy("see how far it came: ocistern members")
 }
 
 // awaitGone waits until a member that leaves is out of the configuration, as the leader has it.

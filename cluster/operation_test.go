@@ -62,7 +62,7 @@ func TestLeave(t *testing.T) {
 			})
 			f.leader(rest...)
 			rest[0].write("without-it")
-			if err := gone.cluster.Ready(); errdef.ReasonOf(err) != errdef.Removed || !strings.Contains(err.Error(), "was removed") {
+			if err := gone.cluster.Ready(); errdef.ReasonOf(err) != errdef.Removed || !strings.Contains(err.Error(), "was told to leave") {
 				t.Errorf("the node is ready: %v", err)
 			}
 			if _, err := gone.cluster.Apply(t.Context(), push("late")); errdef.ReasonOf(err) != errdef.Removed {
@@ -166,24 +166,30 @@ func TestChangesOfTheRetired(t *testing.T) {
 	goneDead.State = StateDead
 	release := []change{{action: actionRelease, node: voter("c"), peer: "peer"}}
 	abc := []raft.Server{voter("a"), voter("b"), voter("c")}
+	now := time.Unix(1_700_000_000, 0)
 	for _, c := range []struct {
 		name    string
 		servers []raft.Server
 		seen    sightings
+		heard   map[raft.ServerID]contact
 		want    []change
 	}{
-		{"it goes", abc, sightings{"b": alive("x", "at-b"), "c": gone}, release},
+		{"it goes", abc, sightings{"b": alive("x", "at-b"), "c": gone}, nil, release},
 		{"a nonvoter takes its place first", append(abc, nonvoter("d")),
-			sightings{"b": alive("x", "at-b"), "c": gone, "d": alive("x", "at-d")},
+			sightings{"b": alive("x", "at-b"), "c": gone, "d": alive("x", "at-d")}, nil,
 			append([]change{{action: actionPromote, peer: "peer", node: voter("d")}}, release...)},
 		{"then it goes", append(abc, voter("d"), nonvoter("e")),
-			sightings{"b": alive("x", "at-b"), "c": gone, "d": alive("x", "at-d"), "e": alive("x", "at-e")}, release},
-		{"once gone, it is not added again", abc[:2], sightings{"b": alive("x", "at-b"), "c": gone}, nil},
-		{"it is needed", abc, sightings{"b": dead("x", "at-b"), "c": gone}, nil},
-		{"it died on the way: gossip alone does not remove it", abc, sightings{"b": alive("x", "at-b"), "c": goneDead}, nil},
+			sightings{"b": alive("x", "at-b"), "c": gone, "d": alive("x", "at-d"), "e": alive("x", "at-e")}, nil, release},
+		{"once gone, it is not added again", abc[:2], sightings{"b": alive("x", "at-b"), "c": gone}, nil, nil},
+		{"it is needed", abc, sightings{"b": dead("x", "at-b"), "c": gone}, nil, nil},
+		{"it died on the way: gossip alone does not remove it", abc, sightings{"b": alive("x", "at-b"), "c": goneDead}, nil, nil},
+		{"it died on the way, and answers no heartbeats", abc, sightings{"b": alive("x", "at-b"), "c": goneDead},
+			map[raft.ServerID]contact{"c": {last: now.Add(-time.Minute), failed: true}}, release},
+		{"it died a moment ago", abc, sightings{"b": alive("x", "at-b"), "c": goneDead},
+			map[raft.ServerID]contact{"c": {last: now, failed: true}}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := view{self: "a", cluster: "x", expect: 3, servers: c.servers, seen: c.seen}
+			v := view{self: "a", cluster: "x", expect: 3, servers: c.servers, seen: c.seen, heard: c.heard, now: now, silence: time.Second}
 			got := v.changes()
 			if fmt.Sprint(got) != fmt.Sprint(c.want) {
 				t.Errorf("got  %+v\nwant %+v", got, c.want)

@@ -14,7 +14,7 @@ import (
 
 // execute carries out an order, in steer, on the leader.
 func (c *Cluster) execute(o order) {
-	ctx, cancel := context.WithTimeout(o.ctx, c.config.Timings.Transport+3*c.config.Timings.Call)
+	ctx, cancel := context.WithTimeout(o.ctx, c.config.Timings.Transport+5*c.config.Timings.Call)
 	defer cancel()
 	node, err := c.fulfil(ctx, o.operation)
 	var typed *errdef.Error
@@ -33,7 +33,7 @@ func (c *Cluster) fulfil(ctx context.Context, o Operation) (catalog.NodeID, erro
 	if c.raft.State() != raft.Leader || !c.progress.ready.Load() {
 		return "", errdef.New(errdef.NotLeader, "node %s does not lead", c.Self())
 	}
-	v := c.view()
+	v := c.asked(ctx, c.view())
 	if o.Kind == OperationTransfer && o.Node == "" {
 		return c.transfer(ctx, v, raft.Server{})
 	}
@@ -118,42 +118,48 @@ func (c *Cluster) dismiss(ctx context.Context, v view, member raft.Server) error
 
 // bury removes a dead member.
 func (c *Cluster) bury(ctx context.Context, v view, member raft.Server) error {
-	if err := c.provenDead(v, member); err != nil {
+	if err := c.provenDead(ctx, v, member); err != nil {
 		return err
 	}
 	if err := v.enough(member); err != nil {
 		return err
 	}
-	return c.remove(ctx, member.ID)
+	return c.remove(ctx, v.term, member.ID)
 }
 
-func (c *Cluster) provenDead(v view, member raft.Server) error {
-	if catalog.NodeID(member.ID) != c.Self() && c.confirmDead(member) == nil {
-		return nil
+func (c *Cluster) provenDead(ctx context.Context, v view, member raft.Server) error {
+	var err error
+	if catalog.NodeID(member.ID) != c.Self() {
+		err = c.confirmDead(ctx, member)
+		if errdef.ReasonOf(err) != errdef.MemberAlive {
+			return err
+		}
 	}
 	return errdef.New(errdef.MemberAlive, "%s is alive: it answers at %s", v.name(member.ID), member.Address).
 		WithRemedy("make it leave: ocistern members leave %s", v.name(member.ID))
 }
 
-// replace promotes a nonvoter, then removes the dead voter whose place it takes.
+// replace promotes a nonvoter, unless an earlier attempt has done so, then removes the dead voter whose place it takes.
 func (c *Cluster) replace(ctx context.Context, v view, gone raft.Server, by string) error {
 	if gone.Suffrage != raft.Voter {
 		return errdef.New(errdef.UsageInvalid, "%s is no voter: nothing is to be replaced", v.name(gone.ID)).
 			WithRemedy("remove it: ocistern members remove %s", v.name(gone.ID))
 	}
-	if err := c.provenDead(v, gone); err != nil {
+	if err := c.provenDead(ctx, v, gone); err != nil {
 		return err
 	}
-	if err := c.promoteSpare(ctx, v, by); err != nil {
+	if v.voters() <= v.expect {
+		if err := c.promoteSpare(ctx, v, by); err != nil {
+			return err
+		}
+	}
+	if err := c.asked(ctx, c.view()).enough(gone); err != nil {
 		return err
 	}
-	if err := c.view().enough(gone); err != nil {
-		return err
-	}
-	return c.remove(ctx, gone.ID)
+	return c.remove(ctx, v.term, gone.ID)
 }
 
-// promoteSpare promotes the named nonvoter, or the first one that can be.
+// promoteSpare promotes the named nonvoter, or the first one that can be. A named one that votes has been promoted already.
 func (c *Cluster) promoteSpare(ctx context.Context, v view, named string) error {
 	spares := v.servers
 	if named != "" {
@@ -162,8 +168,7 @@ func (c *Cluster) promoteSpare(ctx context.Context, v view, named string) error 
 			return err
 		}
 		if spare.Suffrage == raft.Voter {
-			return errdef.New(errdef.UsageInvalid, "%s is a voter already", v.name(spare.ID)).
-				WithRemedy("name a nonvoter, or none: see ocistern members")
+			return nil
 		}
 		spares = []raft.Server{spare}
 	}
@@ -176,7 +181,7 @@ func (c *Cluster) promoteSpare(ctx context.Context, v view, named string) error 
 		spare.Suffrage = raft.Voter
 		wish := change{action: actionPromote, node: spare, peer: v.seen[catalog.NodeID(spare.ID)].Peer}
 		if failure = c.confirm(ctx, wish); failure == nil {
-			return c.carryOut(ctx, wish)
+			return c.carryOut(ctx, v.term, wish)
 		}
 	}
 	return failure
@@ -189,7 +194,7 @@ func (c *Cluster) Retire(_ context.Context, node catalog.NodeID) error {
 	if node != c.Self() {
 		return errdef.New(errdef.ClusterMismatch, "this is node %s, not %s", c.Self(), node)
 	}
-	if err := c.identity.retire(errdef.Removed, "node "+string(node)+" was removed from cluster "+c.ClusterID()); err != nil {
+	if err := c.identity.retire(errdef.Removed, "node "+string(node)+" was told to leave cluster "+c.ClusterID()); err != nil {
 		return err
 	}
 	c.gossip.poke() // the loop announces it

@@ -99,6 +99,9 @@ func (f *fleet) Survey(ctx context.Context, address string) ([]Member, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.survey != nil {
+		return f.survey(ctx)
+	}
 	return c.SurveyLocal(ctx)
 }
 

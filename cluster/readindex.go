@@ -74,13 +74,8 @@ func (c *Cluster) askLeader() (catalog.LogIndex, error) {
 	case leader == c.Self(): // since a moment
 		return c.ReadIndexLocal(ctx)
 	}
-	go func() {
-		select {
-		case <-changed:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	ctx, end := until(ctx, changed)
+	defer end()
 	index, err := c.peers.ReadIndex(ctx, peer)
 	if reason := errdef.ReasonOf(err); reason == errdef.Deadline || reason == errdef.Canceled { // the round's, not its readers'
 		return 0, errdef.Wrap(errdef.Unavailable, err, "leader %s did not answer", leader)

@@ -38,3 +38,16 @@ func relay[T any](ctx context.Context, changes <-chan T, to *signal) {
 		}
 	}
 }
+
+// until returns a context that ends with ctx, and when changed is closed. Its CancelFunc must be called.
+func until(ctx context.Context, changed <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-changed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
