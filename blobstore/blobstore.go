@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/singleflight"
@@ -29,6 +30,9 @@ type Options struct {
 	// FreeBytes of disk are left to others: content that would take from them is not stored, with reason STORAGE_FULL. Whoever
 	// reads along with small content gets it all the same.
 	FreeBytes int64
+	// PartialBytes and PartialAge bound what ingests may leave half-way, to be continued. Zero means 32 GiB and 24 hours.
+	PartialBytes int64
+	PartialAge   time.Duration
 	// Logger is told of content that was quarantined and of temporary files that could not be removed.
 	Logger *slog.Logger
 	// Quarantined, when set, is called after corrupt content was moved away. It must not block.
@@ -46,6 +50,7 @@ type Store struct {
 	quarantined func(digest.Digest)
 	lock        *os.File
 	floor       int64
+	partials    *partials
 
 	// checks holds one flight per digest that is being verified on disk.
 	checks singleflight.Group
@@ -62,8 +67,8 @@ type Store struct {
 }
 
 // Open opens the store in dir and makes the directory if there is none. Temporary files of an earlier process are
-// removed. One process may have a directory open: another gets DIRECTORY_IN_USE. A directory that is an image layout of
-// something else is refused with CONFIG_INVALID. The caller closes the store.
+// removed, unless Continue can use them. One process may have a directory open: another gets DIRECTORY_IN_USE. A directory
+// that is an image layout of something else is refused with CONFIG_INVALID. The caller closes the store.
 //
 // It lists the directory once, to count what it holds: some seconds for a million blobs.
 func Open(dir string, options Options) (*Store, error) {
@@ -80,6 +85,7 @@ func Open(dir string, options Options) (*Store, error) {
 	if s.quarantined == nil {
 		s.quarantined = func(digest.Digest) {}
 	}
+	s.partials = newPartials(options, s.removeTemporary)
 	var err error
 	if s.lock, err = lockDirectory(dir); err != nil {
 		return nil, err

@@ -12,6 +12,8 @@ import (
 type disk interface {
 	// Create makes a new file for reading and writing.
 	Create(path string) (file, error)
+	// Append opens a file for reading and for writing at its end.
+	Append(path string) (file, error)
 	Rename(from, to string) error
 	Remove(path string) error
 	// SyncDir makes the names in a directory durable.
@@ -35,6 +37,10 @@ const (
 
 func (osDisk) Create(path string) (file, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+}
+
+func (osDisk) Append(path string) (file, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_APPEND, fileMode)
 }
 
 func (osDisk) Rename(from, to string) error { return os.Rename(from, to) }

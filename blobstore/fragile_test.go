@@ -3,6 +3,7 @@ package blobstore_test
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -71,6 +72,22 @@ func (d *fragileDisk) Create(path string) (blobstore.File, error) {
 	}
 	d.open++
 	d.files[path] = &fragileFile{File: created, disk: d}
+	return d.files[path], nil
+}
+
+func (d *fragileDisk) Append(path string) (blobstore.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.step(); err != nil {
+		return nil, err
+	}
+	opened, err := d.Disk.Append(path)
+	if err != nil {
+		return nil, err
+	}
+	d.open++
+	before := d.files[path]
+	d.files[path] = &fragileFile{File: opened, disk: d, written: before.written, synced: before.synced}
 	return d.files[path], nil
 }
 
@@ -174,6 +191,9 @@ func (d *fragileDisk) cutPower(t *testing.T, losesNames, zeros bool) {
 	for i := len(d.renames) - 1; i >= 0 && losesNames; i-- {
 		r := d.renames[i]
 		err := os.Rename(r.to, r.from)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was renamed once more, durably
+		}
 		if err == nil && r.replaced != "" {
 			err = os.Rename(r.replaced, r.to)
 		}
@@ -193,6 +213,11 @@ type (
 func (d noFileSync) Create(path string) (blobstore.File, error) {
 	created, err := d.Disk.Create(path)
 	return unsynced{created}, err
+}
+
+func (d noFileSync) Append(path string) (blobstore.File, error) {
+	opened, err := d.Disk.Append(path)
+	return unsynced{opened}, err
 }
 
 func (unsynced) Sync() error { return nil }

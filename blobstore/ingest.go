@@ -14,10 +14,11 @@ import (
 
 // Ingest is content on its way in: Write, then Verify, then Persist, all by one goroutine, the writer. Abort, Reader and
 // Descriptor are for any goroutine. An error of Write, Verify or Persist ends the ingest, and nothing of it is left on
-// disk. The writer ends every ingest with Persist or Abort.
+// disk. The writer ends every ingest with Persist, Abort or Suspend.
 type Ingest struct {
 	store *Store
-	sum   hash.Hash // of the bytes of the current spool; touched by the writer only
+	sum   hash.Hash   // of the bytes of the current spool; touched by the writer only
+	key   *partialKey // under which it may leave a partial; nil after Begin
 
 	// mu guards the fields below, those of the followers, and the spools: the writer alone changes a spool, holding mu.
 	mu        sync.Mutex
@@ -100,7 +101,7 @@ func (in *Ingest) write(p []byte) error {
 func (in *Ingest) admit(incoming int64) (*spool, error) {
 	in.mu.Lock()
 	current, size := in.spool(), in.want.Size
-	err := in.errUnless(!in.verified)
+	err := in.errUnless(!in.verified && current.left == 0)
 	in.mu.Unlock()
 	if err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ import (
 
 // The names in a store's directory beside those of the image layout.
 const (
-	ingestDir     = "ingest"     // temporary files; nothing in it outlives the process
+	ingestDir     = "ingest"     // temporary files; only partials in it outlive the process
 	quarantineDir = "quarantine" // corrupt content, for the operator to look at and delete
 	lockFile      = "lock"
 )
@@ -130,10 +130,14 @@ func (s *Store) cleanIngest() error {
 		return durable.Wrap(err, "cannot read %s", dir)
 	}
 	for _, entry := range left {
+		if s.keepPartial(entry) {
+			continue
+		}
 		if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
 			return durable.Wrap(err, "cannot remove a temporary file")
 		}
 	}
+	s.partials.sweep(s.partials.bytes)
 	return nil
 }
 

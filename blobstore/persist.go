@@ -44,15 +44,22 @@ func (in *Ingest) persist(current *spool, blob Blob) error {
 // Abort gives the ingest up, for the given cause (CANCELED when nil), which the readers get unless the content is
 // verified. It does nothing when the ingest has ended, so it may be deferred.
 func (in *Ingest) Abort(cause error) {
+	_ = in.end(orCanceled(cause)) // it is the caller's own
+}
+
+func orCanceled(cause error) error {
 	if cause == nil {
-		cause = errdef.New(errdef.Canceled, "the ingest was given up")
+		return errdef.New(errdef.Canceled, "the ingest was given up")
 	}
-	_ = in.end(cause) // it is the caller's own
+	return cause
 }
 
 // end ends the ingest: persisted when err is nil. It returns the error that the ingest ended with, which is another one
 // when it had ended before.
-func (in *Ingest) end(err error) error {
+func (in *Ingest) end(err error) error { return in.endWith(err, in.store.removeTemporary) }
+
+// endWith does so, and lets discard have the path of a temporary file that is of no more use to the ingest.
+func (in *Ingest) endWith(err error, discard func(path string)) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.ended {
@@ -60,7 +67,7 @@ func (in *Ingest) end(err error) error {
 	}
 	in.ended, in.err = true, err
 	if err != nil && in.spool().file != nil {
-		in.store.removeTemporary(in.spool().path)
+		discard(in.spool().path)
 	}
 	if in.pinned != nil {
 		in.store.memory.unpin(in.pinned)
@@ -88,7 +95,7 @@ func (in *Ingest) spill(current *spool) error {
 	if err := in.store.room(max(in.want.Size, int64(len(current.buffer)))); err != nil {
 		return err
 	}
-	created, path, err := in.store.createTemporary()
+	created, path, err := in.store.createTemporary(in.key)
 	if err == nil {
 		in.mu.Lock()
 		ended := in.ended

@@ -11,6 +11,9 @@ func (s *Store) room(bytes int64) error {
 		return nil
 	}
 	free, err := durable.Free(s.dir)
+	if err == nil && free-bytes < s.floor && s.partials.sweep(0) > 0 { // they give way to anything
+		free, err = durable.Free(s.dir)
+	}
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ type spool struct {
 	file    file
 	path    string // of file
 	written int64
+	left    int64 // bytes of a partial, behind the written ones in file, that Resume has not taken over yet
 }
 
 // newSpool returns a spool for content of an announced size, negative when it is not known.
@@ -38,12 +39,21 @@ func (s spool) readAt(p []byte, offset int64) (int, error) {
 	return n, nil
 }
 
-// createTemporary makes a file in ingest/. Its name is random, so that a store that is closed, but has ingests left to
-// abort, does not remove the files of its successor.
-func (s *Store) createTemporary() (file, string, error) {
-	path := filepath.Join(s.dir, ingestDir, rand.Text())
+// createTemporary makes a file in ingest/; one with a key may be left as a partial.
+func (s *Store) createTemporary(key *partialKey) (file, string, error) {
+	path := s.temporaryPath(key)
 	created, err := s.disk.Create(path)
 	return created, path, err
+}
+
+// temporaryPath returns a name for a new file in ingest/. It is random, so that a store that is closed, but has ingests
+// left to abort, does not remove the files of its successor.
+func (s *Store) temporaryPath(key *partialKey) string {
+	name := rand.Text()
+	if key != nil {
+		name = key.prefix() + name
+	}
+	return filepath.Join(s.dir, ingestDir, name)
 }
 
 // removeTemporary removes a file from ingest/. One that cannot be removed is removed at the next start.

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -321,5 +322,45 @@ func TestCutBodyIsSeen(t *testing.T) {
 		if err == nil {
 			t.Errorf("read %d bytes of %d as if they were whole", len(body), blob.Size)
 		}
+	}
+}
+
+// arriving is a registry whose blobs have not arrived yet.
+type arriving struct{ *memoryRegistry }
+
+func (a arriving) FetchBlob(
+	ctx context.Context, principal registry.Principal, target registry.Target, offset int64,
+) (*registry.Blob, error) {
+	blob, err := a.memoryRegistry.FetchBlob(ctx, principal, target, offset)
+	if err == nil {
+		content, _ := io.Pipe()
+		blob.Content, blob.Provenance.Filled = content, true
+		context.AfterFunc(ctx, func() { _ = content.Close() })
+	}
+	return blob, err
+}
+
+// The header of content that is arriving does not wait for its bytes.
+func TestTheHeaderComesFirst(t *testing.T) {
+	m, _, _, layer := serve(t)
+	server := httptest.NewServer(New(arriving{m}, slog.New(slog.DiscardHandler), func(string, errdef.Reason) {}))
+	defer server.Close()
+	for _, ranged := range []string{"", "bytes=1-"} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet,
+			server.URL+"/v2/up.test/app/blobs/"+layer.Digest.String(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Range", ranged)
+		response, err := server.Client().Do(request)
+		if err != nil {
+			t.Fatalf("range %q: %v", ranged, err)
+		}
+		if response.ContentLength < 1 {
+			t.Errorf("range %q: %d bytes announced", ranged, response.ContentLength)
+		}
+		response.Body.Close()
+		cancel()
 	}
 }

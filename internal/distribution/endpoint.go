@@ -82,6 +82,9 @@ func (h *Handler) blob(w http.ResponseWriter, r request) error {
 		status = http.StatusPartialContent
 	}
 	w.WriteHeader(status)
+	if found.Provenance.Filled { // its bytes may be a long time coming, and clients give the header less
+		_ = http.NewResponseController(w).Flush() // where that is not supported the header goes with the first bytes
+	}
 	// Content is handed over as it is: net/http sends a file without copying it through this process.
 	if _, err := io.CopyN(w, found.Content, length); err != nil {
 		return &cutError{cause: err}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 )
 
 const (
+	testUnstated   = 1 << 20 // bytes
 	testTenant     = reference.DefaultTenant
 	testRepository = reference.Repository("up.test/org/app")
 )
@@ -28,6 +30,7 @@ type testCluster struct {
 	*testRegistry
 	nodes    []*testNode
 	observer *tally
+	timings  Timings
 
 	// mu guards the fields below.
 	mu        sync.Mutex
@@ -44,10 +47,13 @@ type testCluster struct {
 type testNode struct {
 	*testCluster
 	id      catalog.NodeID
+	dir     string // of the store
 	catalog *catalog.Catalog
 	store   *blobstore.Store
 	filler  *Filler
 	router  *Router
+	// heldBytes is what this node has read from holders.
+	heldBytes atomic.Int64
 }
 
 func newTestCluster(t *testing.T, r *testRegistry) *testCluster {
@@ -56,32 +62,12 @@ func newTestCluster(t *testing.T, r *testRegistry) *testCluster {
 
 func newTimedCluster(t *testing.T, r *testRegistry, timings Timings) *testCluster {
 	t.Helper()
-	c := &testCluster{testRegistry: r, observer: newTally(), dead: map[catalog.NodeID]bool{}}
+	c := &testCluster{testRegistry: r, observer: newTally(), dead: map[catalog.NodeID]bool{}, timings: timings}
 	for _, id := range []catalog.NodeID{"n1", "n2", "n3"} {
-		store, err := blobstore.Open(t.TempDir(), blobstore.Options{MemoryBytes: 1 << 20})
-		if err != nil {
-			t.Fatal(err)
-		}
-		n := &testNode{testCluster: c, id: id, catalog: catalog.New(), store: store}
-		n.filler, err = NewFiller(FillerConfig{
-			Catalog: n.catalog, Store: store, Proposer: n, Holders: n, Self: id, Upstreams: []Upstream{r.upstream()},
-			Policy: DefaultPolicy(), ManifestBytes: testLimit, Clock: time.Now, Observer: c.observer, Timings: timings,
-			Logger: slog.New(slog.DiscardHandler),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.router = NewRouter(RouterConfig{
-			Filler: n.filler, Members: n, Peers: n, Announcer: n, Logger: slog.New(slog.DiscardHandler),
-		})
+		n := &testNode{testCluster: c, id: id, catalog: catalog.New(), dir: t.TempDir()}
+		n.start(t)
 		c.nodes = append(c.nodes, n)
-		t.Cleanup(func() {
-			n.router.Close()
-			n.filler.Close()
-			if err := store.Close(); err != nil {
-				t.Error(err)
-			}
-		})
+		t.Cleanup(func() { n.stop(t) })
 	}
 	t.Cleanup(func() {
 		c.mu.Lock()
@@ -91,6 +77,35 @@ func newTimedCluster(t *testing.T, r *testRegistry, timings Timings) *testCluste
 		}
 	})
 	return c
+}
+
+// start opens the node's store and makes its Filler and Router.
+func (n *testNode) start(t *testing.T) {
+	t.Helper()
+	var err error
+	if n.store, err = blobstore.Open(n.dir, blobstore.Options{MemoryBytes: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	n.filler, err = NewFiller(FillerConfig{
+		Catalog: n.catalog, Store: n.store, Proposer: n, Holders: n, Self: n.id, Upstreams: []Upstream{n.upstream()},
+		Policy: DefaultPolicy(), ManifestBytes: testLimit, Clock: time.Now, Observer: n.observer, Timings: n.timings,
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.filler.unstated = testUnstated
+	n.router = NewRouter(RouterConfig{
+		Filler: n.filler, Members: n, Peers: n, Announcer: n, Logger: slog.New(slog.DiscardHandler),
+	})
+}
+
+func (n *testNode) stop(t *testing.T) {
+	n.router.Close()
+	n.filler.Close()
+	if err := n.store.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // undurable returns what a command publishes although its holder could lose it in a crash (guarantee G3). Each command of
@@ -245,7 +260,18 @@ func (n *testNode) FetchHeld(
 	if _, err := content.Seek(offset, io.SeekStart); err != nil {
 		return nil, 0, err
 	}
-	return &mortalReader{content, n.testCluster, node}, content.Size(), nil
+	counted := struct {
+		io.Reader
+		io.Closer
+	}{io.TeeReader(content, countingWriter{&n.heldBytes}), content}
+	return &mortalReader{counted, n.testCluster, node}, content.Size(), nil
+}
+
+type countingWriter struct{ total *atomic.Int64 }
+
+func (w countingWriter) Write(p []byte) (int, error) {
+	w.total.Add(int64(len(p)))
+	return len(p), nil
 }
 
 // mortalReader fails when the node that it reads from dies.

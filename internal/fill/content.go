@@ -2,7 +2,6 @@ package fill
 
 import (
 	"context"
-	"io"
 	"slices"
 	"time"
 
@@ -30,8 +29,8 @@ func (f *Filler) Fetch(ctx context.Context, key ContentKey, offset int64) (*Stre
 	avoided := found != nil
 	if found == nil {
 		found, avoided, err = f.contents.join(ctx, key, func(life context.Context, pilot pilot[*arrival]) (*arrival, error) {
-			in := &intake{store: f.Store, pilot: pilot}
-			flight := &contentFlight{Filler: f, intake: in, key: key, upstream: u, path: path}
+			in := &intake{store: f.Store, pilot: pilot, key: key}
+			flight := &contentFlight{Filler: f, intake: in, upstream: u, path: path}
 			return flight.run(life)
 		})
 	}
@@ -83,7 +82,6 @@ func (k ContentKey) absenceKind() catalog.AbsenceKind {
 type contentFlight struct {
 	*Filler
 	*intake
-	key      ContentKey
 	upstream *upstream
 	path     string
 }
@@ -159,7 +157,7 @@ func (c *contentFlight) fromUpstream(life context.Context, observed time.Time) (
 	}
 	command := c.published(c.key.Tenant, c.key.Repository, desc, observed)
 	command.Manifests = []catalog.Manifest{manifest}
-	if err := c.begin(desc); err != nil {
+	if err := c.begin(desc, func() error { return stopped(ctx) }); err != nil {
 		return command, err
 	}
 	for again := true; again && err == nil; {
@@ -167,40 +165,9 @@ func (c *contentFlight) fromUpstream(life context.Context, observed time.Time) (
 		if _, err := c.Write(body[min(resumed, desc.Size):]); err != nil {
 			return command, err
 		}
-		again, err = c.settle(resumed)
+		again, err = c.settle(resumed > 0)
 	}
 	return command, err
-}
-
-// blob takes in a blob from the upstream. What holders gave before they failed is not written twice.
-func (c *contentFlight) blob(life context.Context) (ocispec.Descriptor, error) {
-	object := "blob " + c.path + " " + c.key.Digest.String()
-	stalled := errdef.New(errdef.UpstreamTimeout, "upstream %s, %s: no progress for %s",
-		c.upstream.name, object, c.Timings.Stall)
-	ctx, progress := watch(life, c.Timings.Stall, stalled)
-	defer progress.stop()
-	desc, body, err := c.upstream.blob(ctx, c.path, c.key.Digest)
-	if err != nil {
-		return desc, progress.explain(ctx, err)
-	}
-	defer body.Close()
-	desc.MediaType = "" // an upstream serves all blobs as application/octet-stream; manifests tell what they are
-	if err := c.begin(desc); err != nil {
-		return desc, err
-	}
-	resumed := c.written()
-	err = progress.copy(ctx, io.Discard, io.LimitReader(body, resumed))
-	if err == nil {
-		err = progress.copy(ctx, c, body)
-	}
-	if err != nil {
-		return desc, c.upstream.failure(networkFailure(err), object)
-	}
-	again, err := c.settle(resumed)
-	if again && err == nil {
-		return c.blob(life)
-	}
-	return desc, err
 }
 
 // publishContent publishes content that was answered already. Without a quorum the proof is kept, so that the next

@@ -79,12 +79,16 @@ func TestCallersReadAlongFromAnyOffset(t *testing.T) {
 	if _, err := io.ReadFull(streams[0], first); err != nil || !bytes.Equal(first, content[:len(first)]) {
 		t.Errorf("reading along: %v", err)
 	}
+	middle := make([]byte, 100<<10)
+	if _, err := io.ReadFull(streams[2], middle); err != nil || !bytes.Equal(middle, content[offsets[2]:][:len(middle)]) {
+		t.Errorf("reading along in the middle: %v", err)
+	}
 	close(gate)
 	for n, stream := range streams {
 		rest, err := io.ReadAll(stream)
 		from := offsets[n]
-		if n == 0 {
-			from = int64(len(first))
+		if n == 0 || n == 2 {
+			from += int64(len(first))
 		}
 		if err != nil || !bytes.Equal(rest, content[from:]) {
 			t.Errorf("offset %d: %d bytes, %v", offsets[n], len(rest), err)

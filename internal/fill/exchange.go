@@ -26,6 +26,9 @@ type exchange struct {
 	want    digest.Digest // of the manifest, when asked for by digest
 	subject digest.Digest // whose referrers are asked for, else empty
 	pages   int           // of the referrers API that were read
+	from    int64         // the first byte that is wanted of a blob
+	begins  int64         // the first byte of the blob that the answer has
+	size    int64         // of the whole blob as the answer states it, else negative
 }
 
 type exchangeKey struct{}
@@ -45,6 +48,7 @@ type verifier struct {
 
 // Do implements remote.Client.
 func (v *verifier) Do(req *http.Request) (*http.Response, error) {
+	askRange(req)
 	resp, err := v.auth.Do(req)
 	if err != nil {
 		return nil, authFailure(err)
@@ -77,6 +81,9 @@ func check(req *http.Request, resp *http.Response) (*http.Response, error) {
 	if known && endpoint == operationReferrers && x.pages > 0 && resp.StatusCode == http.StatusNotFound {
 		return nil, errdef.New(errdef.UpstreamInvalid, "it has no page %d of its referrers list", x.pages+1)
 	}
+	if known && endpoint == operationBlob && req.Method == http.MethodGet {
+		return resp, x.checkBlob(resp)
+	}
 	if resp.StatusCode != http.StatusOK || req.Method != http.MethodGet || !known {
 		return resp, nil
 	}
@@ -85,8 +92,6 @@ func check(req *http.Request, resp *http.Response) (*http.Response, error) {
 		return resp, x.checkManifest(resp)
 	case operationReferrers:
 		return resp, x.checkReferrers(resp)
-	case operationBlob:
-		resp.Header.Del(headerDigest) // the bytes are verified as they arrive, by the algorithm that was asked for
 	}
 	return resp, nil
 }

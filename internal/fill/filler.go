@@ -17,6 +17,7 @@ type Filler struct {
 	refreshes *flights[Key, catalog.LogIndex]
 	contents  *flights[ContentKey, *arrival]
 	proofs    *proofs
+	unstated  int64 // bytes that a blob of unknown size may have
 }
 
 // NewFiller returns a Filler, or an error of reason CONFIG_INVALID when an upstream is not well configured.
@@ -26,7 +27,7 @@ func NewFiller(config FillerConfig) (*Filler, error) {
 	}
 	config.Timings = config.Timings.withDefaults()
 	f := &Filler{
-		FillerConfig: config, upstreams: map[string]*upstream{}, proofs: newProofs(),
+		FillerConfig: config, upstreams: map[string]*upstream{}, proofs: newProofs(), unstated: unstatedBytes,
 		refreshes: newFlights[Key, catalog.LogIndex](), contents: newFlights[ContentKey, *arrival](),
 	}
 	for _, given := range config.Upstreams {

@@ -87,17 +87,22 @@ func held(store *blobstore.Store, desc ocispec.Descriptor) *arrival {
 type intake struct {
 	*blobstore.Ingest // nil before begin
 	pilot[*arrival]
+	key       ContentKey
 	store     *blobstore.Store
 	announced bool
 }
 
-// begin starts the ingest, unless an earlier source has. Large content is announced at once, so that callers read
-// along; small content when it is verified, so that a source that fails or lies costs the callers nothing.
-func (i *intake) begin(desc ocispec.Descriptor) error {
+// origin says whose bytes a partial has: another repository's source may have lied.
+func (k ContentKey) origin() string { return string(k.Tenant) + " " + string(k.Repository) }
+
+// begin starts the ingest, unless an earlier source has, with what an earlier fill has left on the disk; tick is called
+// while that is hashed. Large content is announced at once, so that callers read along; small content, and such of unknown
+// size, when it is verified, so that a source that fails or lies costs the callers nothing.
+func (i *intake) begin(desc ocispec.Descriptor, tick func() error) error {
 	if i.Ingest != nil {
 		return nil
 	}
-	in, err := i.store.Begin(desc)
+	in, err := i.store.Continue(desc, i.key.origin())
 	if err != nil {
 		return err
 	}
@@ -105,7 +110,7 @@ func (i *intake) begin(desc ocispec.Descriptor) error {
 	if desc.Size > blobstore.SmallBytes {
 		i.tell()
 	}
-	return nil
+	return in.Resume(tick)
 }
 
 func (i *intake) tell() {
@@ -119,10 +124,10 @@ func (i *intake) tell() {
 	}})
 }
 
-// written returns how many bytes have arrived: where the next source goes on.
+// written returns how many bytes are here: where the next source goes on.
 func (i *intake) written() int64 {
 	if i.Ingest == nil {
-		return 0
+		return i.store.Partial(i.key.Digest, i.key.origin())
 	}
 	return i.Written()
 }
@@ -131,7 +136,7 @@ func (i *intake) written() int64 {
 func (i *intake) fromHolders(
 	life context.Context, source Holders, desc ocispec.Descriptor, nodes []catalog.NodeID,
 ) error {
-	if err := i.begin(desc); err != nil {
+	if err := i.begin(desc, func() error { return stopped(life) }); err != nil {
 		return err
 	}
 	if err := peer.Fetch(life, source, nodes, i.Ingest); err != nil {
@@ -141,12 +146,12 @@ func (i *intake) fromHolders(
 	return nil
 }
 
-// settle verifies what has arrived. When it is wrong and its first bytes, up to resumed, came from another source, they
-// are dropped, and again tells that this source should begin anew.
-func (i *intake) settle(resumed int64) (again bool, err error) {
+// settle verifies what has arrived. When it is wrong and mixed, some of its bytes being from another source or an earlier
+// answer, they are dropped, and again tells that the source should begin anew.
+func (i *intake) settle(mixed bool) (again bool, err error) {
 	wrong := i.Check()
 	switch {
-	case wrong != nil && resumed > 0:
+	case wrong != nil && mixed:
 		return true, i.Restart(wrong)
 	case wrong != nil:
 		return false, wrong
@@ -158,10 +163,26 @@ func (i *intake) settle(resumed int64) (again bool, err error) {
 	return false, nil
 }
 
-// fail gives the content up. Callers that read along get the cause; those who come later start anew.
+// fail gives the content up. Callers that read along get the cause; those who come later start anew, with what has
+// arrived unless it is wrong.
 func (i *intake) fail(cause error) {
 	i.forget()
-	if i.Ingest != nil {
+	wrong := wrongBytes(cause)
+	switch {
+	case i.Ingest == nil && wrong:
+		i.store.DropPartial(i.key.Digest, i.key.origin())
+	case i.Ingest != nil && wrong:
 		i.Abort(cause)
+	case i.Ingest != nil:
+		i.Suspend(cause)
 	}
+}
+
+// wrongBytes tells whether an error says that what has arrived of some content is not worth keeping.
+func wrongBytes(err error) bool {
+	switch errdef.ReasonOf(err) {
+	case errdef.DigestMismatch, errdef.SizeMismatch, errdef.UpstreamInvalid, errdef.NotFound:
+		return true
+	}
+	return false
 }

@@ -21,6 +21,22 @@ func watch(life context.Context, limit time.Duration, cause error) (context.Cont
 	return ctx, &progress{limit: limit, cancel: cancel, timer: time.AfterFunc(limit, func() { cancel(cause) })}
 }
 
+// ticking returns a function that counts as progress. It fails when ctx, that of the watch, has ended.
+func (p *progress) ticking(ctx context.Context) func() error {
+	return func() error {
+		p.timer.Reset(p.limit)
+		return stopped(ctx)
+	}
+}
+
+// stopped returns why ctx has ended, nil if it has not.
+func stopped(ctx context.Context) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return networkFailure(cause)
+	}
+	return nil
+}
+
 func (p *progress) stop() {
 	p.timer.Stop()
 	p.cancel(context.Canceled)

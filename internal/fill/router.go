@@ -35,6 +35,7 @@ type Router struct {
 	RouterConfig
 	refreshes *flights[refreshKey, catalog.LogIndex]
 	contents  *flights[ContentKey, *arrival]
+	patience  time.Duration
 }
 
 // refreshKey has seen in it, because an answer that is new to one caller may be old to another.
@@ -46,8 +47,8 @@ type refreshKey struct {
 // NewRouter returns a Router.
 func NewRouter(config RouterConfig) *Router {
 	return &Router{
-		RouterConfig: config,
-		refreshes:    newFlights[refreshKey, catalog.LogIndex](), contents: newFlights[ContentKey, *arrival](),
+		RouterConfig: config, patience: ownerPatience,
+		refreshes: newFlights[refreshKey, catalog.LogIndex](), contents: newFlights[ContentKey, *arrival](),
 	}
 }
 
@@ -87,7 +88,7 @@ func (r *Router) refreshAt(
 	if owner == r.Members.Self() {
 		return r.Filler.Refresh(life, key, seen)
 	}
-	limit := r.Filler.Timings.Metadata + r.Filler.Timings.Publish + ownerPatience
+	limit := r.Filler.Timings.Metadata + r.Filler.Timings.Publish + r.patience
 	ctx, cancel := context.WithTimeout(life, limit)
 	defer cancel()
 	index, err := r.Peers.Refresh(ctx, owner, key, seen)

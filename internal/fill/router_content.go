@@ -2,6 +2,7 @@ package fill
 
 import (
 	"context"
+	"io"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -19,7 +20,7 @@ func (r *Router) Fetch(ctx context.Context, key ContentKey, offset int64) (*Stre
 		return r.Filler.Fetch(ctx, key, offset)
 	}
 	found, joined, err := r.contents.join(ctx, key, func(life context.Context, pilot pilot[*arrival]) (*arrival, error) {
-		in := &intake{store: r.Filler.Store, pilot: pilot}
+		in := &intake{store: r.Filler.Store, pilot: pilot, key: key}
 		return r.receive(life, key, owners, in)
 	})
 	r.count(key.Repository, joined)
@@ -92,37 +93,56 @@ func (r *Router) fromAny(life context.Context, key ContentKey, owners []catalog.
 	return err
 }
 
-// fromOwner goes on where the source before has ended, and verifies.
+// fromOwner goes on where the source before has ended, and verifies. An owner that finds that its bytes are wrong drops
+// them and fetches anew, and so does this node, once.
 func (r *Router) fromOwner(life context.Context, key ContentKey, owner catalog.NodeID, in *intake) error {
-	limit := max(r.Filler.Timings.Stall, r.Filler.Timings.Metadata) + ownerPatience
+	for anew := false; ; anew = true {
+		resumed := in.written()
+		err := r.readAlong(life, key, owner, in)
+		if err == nil {
+			again, err := in.settle(resumed > 0 && !anew)
+			if !again || err != nil {
+				return err
+			}
+			continue
+		}
+		if anew || in.Ingest == nil || in.written() == 0 || errdef.ReasonOf(err) != errdef.DigestMismatch {
+			return err
+		}
+		if failed := in.Restart(err); failed != nil {
+			return failed
+		}
+	}
+}
+
+// readAlong takes in what this node lacks. The owner may have less than this node, if it has taken the place of one that
+// died, so its bytes are read from the first one on: a caller that is ahead sees progress, and waits.
+func (r *Router) readAlong(life context.Context, key ContentKey, owner catalog.NodeID, in *intake) error {
+	limit := max(2*r.Filler.Timings.Stall, r.Filler.Timings.Metadata) + r.patience
 	stalled := errdef.New(errdef.Unavailable, "node %s: no progress for %s", owner, limit)
 	ctx, progress := watch(life, limit, stalled)
 	defer progress.stop()
-	resumed := in.written()
 	var content *Stream
 	var err error
 	if owner == r.Members.Self() {
-		content, err = r.Filler.Fetch(ctx, key, resumed)
+		content, err = r.Filler.Fetch(ctx, key, 0)
 	} else {
-		content, err = r.Peers.FetchContent(ctx, owner, key, resumed)
+		content, err = r.Peers.FetchContent(ctx, owner, key, 0)
 	}
 	if err != nil {
 		return progress.explain(ctx, err)
 	}
 	defer content.Close()
 	desc := ocispec.Descriptor{MediaType: content.Descriptor.MediaType, Digest: key.Digest, Size: content.Descriptor.Size}
-	if err := in.begin(desc); err != nil {
+	if err := in.begin(desc, progress.ticking(ctx)); err != nil {
 		return err
 	}
-	if err := progress.copy(ctx, in, content); err != nil {
-		return err
+	err = progress.copy(ctx, io.Discard, io.LimitReader(content, in.written()))
+	if err == nil {
+		err = progress.copy(ctx, in, content)
 	}
-	if in.written() < desc.Size {
-		return errdef.New(errdef.Unavailable, "node %s ended after %d of %d bytes", owner, in.written(), desc.Size)
-	}
-	again, err := in.settle(resumed)
-	if again && err == nil {
-		return r.fromOwner(life, key, owner, in)
+	if err == nil && in.written() < desc.Size {
+		err = errdef.New(errdef.Unavailable, "node %s ended after %d of %d bytes", owner, in.written(), desc.Size)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package fill
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -31,6 +33,7 @@ type testRegistry struct {
 	blobs     map[string][]byte // by repository@digest
 	manifests map[string]served // by repository@digest and repository:tag
 	requests  map[string]int    // by path
+	sent      int64             // bytes of blobs
 	// spoil, when set, may answer a request instead of the registry; it returns false to let it pass.
 	spoil func(w http.ResponseWriter, r *http.Request) bool
 }
@@ -149,6 +152,9 @@ func (r *testRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.requests[req.URL.Path]++
 	spoil := r.spoil
 	r.mu.Unlock()
+	if endpoint, _ := endpointOf(req.URL.Path); endpoint == operationBlob {
+		w = sentWriter{w, r}
+	}
 	if spoil != nil && spoil(w, req) {
 		return
 	}
@@ -176,7 +182,7 @@ func (r *testRegistry) serve(w http.ResponseWriter, req *http.Request) {
 		writeWhole(w, manifest.body)
 	case endpoint == operationBlob && isBlob:
 		w.Header().Set("Content-Type", "application/octet-stream")
-		writeWhole(w, blob)
+		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(blob))
 	case endpoint == operationReferrers && !r.noReferrersAPI:
 		r.serveReferrers(w, req, repository, digest.Digest(ref))
 	case endpoint == operationReferrers:
@@ -185,6 +191,32 @@ func (r *testRegistry) serve(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = io.WriteString(w, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"not here"}]}`)
 	}
+}
+
+// sentWriter counts the bytes of blobs.
+type sentWriter struct {
+	http.ResponseWriter
+	registry *testRegistry
+}
+
+func (w sentWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.registry.mu.Lock()
+	defer w.registry.mu.Unlock()
+	w.registry.sent += int64(n)
+	return n, err
+}
+
+// Flush implements http.Flusher.
+func (w sentWriter) Flush() { w.ResponseWriter.(http.Flusher).Flush() }
+
+// sentBytes returns how many bytes of blobs were sent, and forgets it.
+func (r *testRegistry) sentBytes() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sent := r.sent
+	r.sent = 0
+	return sent
 }
 
 func (r *testRegistry) serveReferrers(

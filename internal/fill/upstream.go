@@ -137,15 +137,14 @@ func (u *upstream) referrersByShortTag(
 	return parseReferrers(body)
 }
 
-// blob opens a blob at its beginning. The descriptor has the size that the upstream states; nothing is verified yet.
-func (u *upstream) blob(
-	ctx context.Context, path string, dgst digest.Digest,
-) (ocispec.Descriptor, io.ReadCloser, error) {
-	desc, body, err := u.repository(path).Blobs().FetchReference(withExchange(ctx, &exchange{}), dgst.String())
+// blob opens a blob at an offset, or at its beginning where the upstream cannot do better. Nothing is verified yet.
+func (u *upstream) blob(ctx context.Context, path string, dgst digest.Digest, offset int64) (*piece, error) {
+	x := &exchange{from: offset}
+	_, body, err := u.repository(path).Blobs().FetchReference(withExchange(ctx, x), dgst.String())
 	if err != nil {
-		return ocispec.Descriptor{}, nil, u.failure(err, "blob "+path+" "+dgst.String())
+		return nil, u.failure(err, "blob "+path+" "+dgst.String())
 	}
-	return desc, body, nil
+	return &piece{ReadCloser: body, begins: x.begins, size: x.size}, nil
 }
 
 // repository returns the shared client of a repository.

@@ -74,7 +74,7 @@ type Provenance struct {
 	Observed    time.Time // zero for pushed and immutable content
 	StaleReason string    // empty when fresh
 	Node        string    // name of the answering node
-	Filled      bool      // the call waited for a fill; for metrics, not on the wire
+	Filled      bool      // the call waited for a fill, whose bytes may still be arriving; not on the wire
 }
 
 // Resolved is the answer of Resolve.
