@@ -60,21 +60,20 @@ type ReferrerList struct {
 }
 
 func provenanceOf(p *registryv1.Provenance) Provenance {
-	source := SourceUnknown
-	switch p.GetSource() {
+	return Provenance{
+		CatalogIndex: p.GetCatalogIndex(), Source: sourceOf(p.GetSource()), Node: p.GetNode(),
+		Fresh: p.GetFresh(), StaleReason: p.GetStaleReason(), Observed: timeOf(p.GetObserved()),
+	}
+}
+
+func sourceOf(source registryv1.Source) Source {
+	switch source {
 	case registryv1.Source_SOURCE_UPSTREAM:
-		source = SourceUpstream
+		return SourceUpstream
 	case registryv1.Source_SOURCE_PUSHED:
-		source = SourcePushed
+		return SourcePushed
 	}
-	provenance := Provenance{
-		CatalogIndex: p.GetCatalogIndex(), Source: source, Node: p.GetNode(),
-		Fresh: p.GetFresh(), StaleReason: p.GetStaleReason(),
-	}
-	if p.GetObserved() != nil {
-		provenance.Observed = p.GetObserved().AsTime()
-	}
-	return provenance
+	return SourceUnknown
 }
 
 func descriptorOf(d *registryv1.Descriptor) ocispec.Descriptor {

@@ -25,7 +25,9 @@ type Config struct {
 	Credentials   []Credential
 	Policies      []policy.Rule
 	Limits        Limits
-	LogLevel      slog.Level
+	// WebhookTokenFile has the token of those who may notify the node; empty for none.
+	WebhookTokenFile string
+	LogLevel         slog.Level
 }
 
 // Listen holds the addresses, host:port, that the node listens on. Port 0 takes a free port.

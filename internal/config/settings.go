@@ -73,6 +73,9 @@ func Settings() []Setting {
 		{Key: "limits.reserve-bytes", Default: "64MiB", Doc: "disk kept aside for the raft log, for when the disk is full " +
 			"nevertheless; 0 for none", set: into(byteSize(0, 1<<40), func(c *Config) *int64 { return &c.Limits.ReserveBytes })},
 
+		{Key: "webhook.token-file", Default: none, Doc: "file with the token that registries send with their notifications to /webhooks/ on " +
+			"listen.registry; none takes no notifications", set: tokenFile},
+
 		{Key: "log.level", Default: "info", Doc: "debug, info, warn or error", set: logLevel},
 	}
 }
@@ -80,6 +83,9 @@ func Settings() []Setting {
 func structured(key, doc string, s *structure) Setting {
 	return Setting{Key: key, List: true, Doc: doc, set: s.set, structure: s}
 }
+
+// none is the default of what is left out.
+const none = "none"
 
 // automatic is the default of settings that are found out at start.
 const automatic = "auto"

@@ -156,6 +156,17 @@ func featureLevel(c *Config, v Value) error {
 	return nil
 }
 
+func tokenFile(c *Config, v Value) error {
+	if v.Texts[0] == none {
+		return nil
+	}
+	if v.Texts[0] == "" || strings.ContainsRune(v.Texts[0], 0) {
+		return v.invalid("is not a file name").WithRemedy("give a path, for example /etc/ocistern/webhook-token")
+	}
+	c.WebhookTokenFile = v.Texts[0]
+	return nil
+}
+
 func logLevel(c *Config, v Value) error {
 	levels := map[string]slog.Level{
 		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ocistern/ocistern/internal/distribution"
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/policy"
 	"github.com/ocistern/ocistern/internal/registry"
 	"github.com/ocistern/ocistern/internal/rpc"
 )
@@ -55,12 +56,16 @@ func (n *Node) serveCallers() error {
 		Catalog: n.catalog, Store: n.store, Fill: n.router, Consensus: n.cluster.Load(), Node: n.config.Name,
 		Ready: n.caughtUp, Clock: time.Now, ManifestBytes: n.config.Limits.ManifestBytes,
 	})
+	steward := &registry.Steward{StewardConfig: registry.StewardConfig{
+		Cache: answers, Policies: policy.Defaults(), Proposer: n.cluster.Load(), Followers: followers{n.cluster.Load()},
+	}}
 	cache := registry.Observed(answers, n.metrics.observe)
 	calls := rpc.NewRegistryServer(rpc.RegistryConfig{
 		Registry: cache, Known: registry.ObservedKnown(answers, n.metrics.observe),
-		Status: n, Members: n.cluster.Load(), Snapshots: n, Ready: n.ready, Logger: n.options.Logger.With("part", "client API"),
+		Status: n, Members: n.cluster.Load(), Snapshots: n, Steward: steward, Ready: n.ready, Logger: n.options.Logger.With("part", "client API"),
 	})
-	web := n.httpServer(distribution.New(cache, n.options.Logger.With("part", "distribution API"), n.metrics.observeHTTP))
+	api := distribution.New(cache, n.options.Logger.With("part", "distribution API"), n.metrics.observeHTTP)
+	web := n.httpServer(n.withWebhook(api, steward))
 	n.serve("client API", n.listeners.grpc, calls.Serve)
 	n.serve("distribution API", n.listeners.registry, web.Serve)
 	n.onClose("APIs for callers", func(ctx context.Context) error {

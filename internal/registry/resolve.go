@@ -32,7 +32,9 @@ func (c *Cache) resolveTag(ctx context.Context, v *view) (ocispec.Descriptor, Pr
 }
 
 func (v *view) lookTag() fact[ocispec.Descriptor] {
-	if tag, ok := v.snapshot.Tag(v.tenant, v.Repository, v.Tag); ok {
+	tag, ok := v.snapshot.Tag(v.tenant, v.Repository, v.Tag)
+	invalidated := tag.Source == catalog.SourceUpstream && tag.Freshness == catalog.Freshness{} // what it was is no answer
+	if ok && !invalidated {
 		return fact[ocispec.Descriptor]{value: tag.Descriptor, known: true, source: tag.Source, freshness: tag.Freshness}
 	}
 	absence, ok := v.snapshot.Absence(v.tenant, v.Repository, catalog.AbsentTag, string(v.Tag))

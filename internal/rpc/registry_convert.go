@@ -2,7 +2,6 @@ package rpc
 
 import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
@@ -111,17 +110,8 @@ func descriptorMessage(desc ocispec.Descriptor) *registryv1.Descriptor {
 }
 
 func provenanceMessage(p registry.Provenance) *registryv1.Provenance {
-	message := &registryv1.Provenance{
+	return &registryv1.Provenance{
 		CatalogIndex: uint64(p.Index), Fresh: p.Fresh, StaleReason: p.StaleReason, Node: p.Node,
+		Source: sourceMessage(p.Source), Observed: timeMessage(p.Observed),
 	}
-	switch p.Source {
-	case catalog.SourceUpstream:
-		message.Source = registryv1.Source_SOURCE_UPSTREAM
-	case catalog.SourcePushed:
-		message.Source = registryv1.Source_SOURCE_PUSHED
-	}
-	if !p.Observed.IsZero() {
-		message.Observed = timestamppb.New(p.Observed)
-	}
-	return message
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ocistern/ocistern/internal/errdef"
+	freshnessv1 "github.com/ocistern/ocistern/internal/proto/ocistern/freshness/v1"
 	membersv1 "github.com/ocistern/ocistern/internal/proto/ocistern/members/v1"
 	registryv1 "github.com/ocistern/ocistern/internal/proto/ocistern/registry/v1"
 	snapshotv1 "github.com/ocistern/ocistern/internal/proto/ocistern/snapshot/v1"
@@ -31,12 +32,13 @@ type RegistryConfig struct {
 	Members  Members
 	// Snapshots finds the leader for what only the leader can do.
 	Snapshots Snapshots
+	Steward   Steward
 	// Ready drives the health service: the node serves while it returns nil.
 	Ready  func() error
 	Logger *slog.Logger
 }
 
-// NewRegistryServer returns a gRPC server with the services for callers: registry, members, snapshot, health and reflection.
+// NewRegistryServer returns a gRPC server with the services for callers: registry, members, freshness, snapshot, health and reflection.
 // The caller serves and stops it.
 func NewRegistryServer(config RegistryConfig) *grpc.Server {
 	server := newServer(config.Logger, grpc.MaxRecvMsgSize(maxRequestBytes))
@@ -44,6 +46,7 @@ func NewRegistryServer(config RegistryConfig) *grpc.Server {
 		registry: config.Registry, known: config.Known, status: config.Status,
 	})
 	membersv1.RegisterMembersServiceServer(server, &membersService{members: config.Members})
+	freshnessv1.RegisterFreshnessServiceServer(server, &freshnessService{steward: config.Steward})
 	snapshotv1.RegisterSnapshotServiceServer(server, &snapshotService{snapshots: config.Snapshots})
 	healthv1.RegisterHealthServer(server, &health{ready: config.Ready, interval: time.Second})
 	reflection.Register(server)
