@@ -17,6 +17,7 @@ import (
 // What the state machine says of a command comes back through any node; what nobody would understand never enters the
 // log.
 func TestApplyReturnsTheCommandsError(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
@@ -53,6 +54,7 @@ func TestApplyReturnsTheCommandsError(t *testing.T) {
 
 // A command that was submitted and not committed has no known outcome, whether the leader or a follower submitted it.
 func TestOutcomeUnknown(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.apply = func(ctx context.Context, c *Cluster, request fsm.Request) (catalog.LogIndex, error) {
 		if _, err := c.ApplyLocal(ctx, request); err != nil {
@@ -100,6 +102,7 @@ func TestApplyError(t *testing.T) {
 // A leader that shuts down hands over: the others lead on in the next term, without waiting for an election timeout,
 // and know that it left.
 func TestShutdownHandsOver(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)

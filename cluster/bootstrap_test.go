@@ -39,6 +39,7 @@ func (n *node) know(others ...*node) {
 // Two proposers whose candidates overlap in one node race for its promise, again and again. Exactly one cluster comes
 // out. The planted bug, a promise that is taken for granted, shows that this test would see two.
 func TestOverlappingSetsMakeOneCluster(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		promise func(*Cluster, Promise) error
@@ -48,6 +49,7 @@ func TestOverlappingSetsMakeOneCluster(t *testing.T) {
 		{"planted bug", func(*Cluster, Promise) error { return nil }, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			f := newFleet(t)
 			var asked atomic.Int64
 			f.promise = func(of *Cluster, p Promise) error {
@@ -56,7 +58,7 @@ func TestOverlappingSetsMakeOneCluster(t *testing.T) {
 			}
 			nodes := make([]*node, 5)
 			for i := range nodes {
-				nodes[i] = f.add(3, freeAddress(t))
+				nodes[i] = f.add(3, freeAddress())
 				nodes[i].start()
 			}
 			// The highest id is in both sets, so that a node proposes that knows of one set only.
@@ -84,6 +86,7 @@ func TestOverlappingSetsMakeOneCluster(t *testing.T) {
 
 // Five nodes where three are expected, with lists that overlap, find each other through real gossip while they start.
 func TestTooManyNodesMakeAtMostOneCluster(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(5, 3)
 	join := nodes[0].config.Join
@@ -114,6 +117,7 @@ func TestTooManyNodesMakeAtMostOneCluster(t *testing.T) {
 
 // One empty node less than expected, or an address that does not answer, and there is no cluster.
 func TestNoClusterWithoutAll(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		running int
@@ -124,10 +128,11 @@ func TestNoClusterWithoutAll(t *testing.T) {
 		{"one to join does not answer", 1, 1, "not every address"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			f := newFleet(t)
 			nodes := f.prepare(c.running, c.expect)
 			if c.expect == 1 {
-				nodes[0].config.Join = append(nodes[0].config.Join, freeAddress(t))
+				nodes[0].config.Join = append(nodes[0].config.Join, freeAddress())
 			}
 			for _, n := range nodes {
 				n.start()
@@ -153,8 +158,9 @@ func TestNoClusterWithoutAll(t *testing.T) {
 
 // A promise binds, to its own cluster only, until it is released, also when the node starts again.
 func TestPromiseBinds(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
-	n := f.add(2, freeAddress(t))
+	n := f.add(2, freeAddress())
 	n.start()
 	candidates := []Candidate{{ID: n.cluster.Self(), RaftAddress: "host:1"}, {ID: "zz", RaftAddress: "host:2"}}
 	promise := func(cluster string, proposer catalog.NodeID) Promise {
@@ -233,6 +239,7 @@ func prepared(t *testing.T, nodes []*node, change func(i int, s *storage, id *id
 // Whatever instant of a bootstrap the power failed at, one cluster comes out: the one that was begun if there can
 // have been a commit in it.
 func TestBootstrapAfterCrash(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		crash func(t *testing.T, i int, p Promise, s *storage, id *identity)
@@ -279,9 +286,10 @@ func TestBootstrapAfterCrash(t *testing.T) {
 // now: a promise that was withdrawn at that point would leave Raft with the configuration of one cluster and the name
 // of another.
 func TestBootstrapIsNeverTakenBack(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.promise = func(*Cluster, Promise) error { return errdef.New(errdef.ClusterMismatch, "changed my mind") }
-	n := f.add(2, freeAddress(t))
+	n := f.add(2, freeAddress())
 	n.start()
 	self := Candidate{ID: n.cluster.Self(), RaftAddress: n.cluster.Addresses().Raft}
 	candidates := []Candidate{self, {ID: "zz", RaftAddress: "host:1"}}

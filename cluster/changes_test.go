@@ -77,6 +77,7 @@ func TestChanges(t *testing.T) {
 
 // What the leader decides about members that do not answer. a is the leader; three voters are expected.
 func TestChangesOfTheDead(t *testing.T) {
+	t.Parallel()
 	const deadAfter, steady = 10 * time.Minute, 10 * time.Second
 	now := time.Unix(1_700_000_000, 0)
 	lost := func(ago time.Duration) contact { return contact{last: now.Add(-ago), failed: true} }

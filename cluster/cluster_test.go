@@ -9,6 +9,7 @@ import (
 // Three nodes that start in any order become one cluster; each takes writes; the leader dies and writes go on; all
 // die and come back with everything.
 func TestThreeNodes(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
@@ -59,6 +60,7 @@ func TestThreeNodes(t *testing.T) {
 }
 
 func TestOneNode(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	n := f.prepare(1, 1)[0]
 	f.start(n)
@@ -70,6 +72,7 @@ func TestOneNode(t *testing.T) {
 
 // A minority refuses writes soon, and says why.
 func TestMinorityRefusesWrites(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)

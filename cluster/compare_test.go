@@ -16,7 +16,7 @@ import (
 type flipper struct {
 	Machine
 	t    testing.TB
-	next atomic.Bool
+	next *atomic.Bool
 }
 
 // ApplyBatch implements raft.BatchingFSM.
@@ -35,20 +35,19 @@ func (f *flipper) ApplyBatch(logs []*raft.Log) []any {
 	return f.Machine.ApplyBatch(logs)
 }
 
-// flips puts a flipper under a node and collects what ends it.
-func (n *node) flips() (*flipper, *atomic.Pointer[error]) {
-	f, fatal := &flipper{t: n.fleet.t}, &atomic.Pointer[error]{}
-	n.wrap = func(machine Machine) Machine {
-		f.Machine = machine
-		return f
-	}
+// flips puts a flipper under a node, whenever it is started, and collects what ends it. The next command is flipped where
+// next is set.
+func (n *node) flips() (next *atomic.Bool, fatal *atomic.Pointer[error]) {
+	next, fatal = &atomic.Bool{}, &atomic.Pointer[error]{}
+	n.wrap = func(machine Machine) Machine { return &flipper{machine, n.fleet.t, next} }
 	n.config.Fatal = func(err error) { fatal.CompareAndSwap(nil, &err) }
-	return f, fatal
+	return next, fatal
 }
 
 // A node that applies another command than the others is stopped, and no other one. It does not come back on its disk, and
 // does under a new id on an empty one. With the planted bug, nodes that do not tell their hashes, it would go on.
 func TestDivergedNodeStops(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		hash func(*Cluster, catalog.LogIndex) (Hash, error)
@@ -60,6 +59,7 @@ func TestDivergedNodeStops(t *testing.T) {
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			f := newFleet(t)
 			nodes := f.prepare(3, 3)
 			var asked atomic.Int64
@@ -69,14 +69,14 @@ func TestDivergedNodeStops(t *testing.T) {
 					return c.hash(of, index)
 				}
 			}
-			flippers, fatals := make([]*flipper, 3), make([]*atomic.Pointer[error], 3)
+			flips, fatals := make([]*atomic.Bool, 3), make([]*atomic.Pointer[error], 3)
 			for i, n := range nodes {
 				n.config.Timings.Compare = 50 * time.Millisecond
-				flippers[i], fatals[i] = n.flips()
+				flips[i], fatals[i] = n.flips()
 			}
 			f.start(nodes...)
 			nodes[0].write("before")
-			flippers[2].next.Store(true)
+			flips[2].Store(true)
 			nodes[0].write("victim")
 			if !c.ends {
 				f.eventually("they were asked often", func() error {
@@ -120,12 +120,13 @@ func TestDivergedNodeStops(t *testing.T) {
 
 // Of two voters, neither can know who is right: both say so, neither ends.
 func TestDisputedHashes(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(2, 2)
-	flippers, fatals := make([]*flipper, 2), make([]*atomic.Pointer[error], 2)
+	flips, fatals := make([]*atomic.Bool, 2), make([]*atomic.Pointer[error], 2)
 	for i, n := range nodes {
 		n.config.Timings.Compare = 50 * time.Millisecond
-		flippers[i], fatals[i] = n.flips()
+		flips[i], fatals[i] = n.flips()
 	}
 	f.start(nodes...)
 	for _, n := range nodes {
@@ -136,7 +137,7 @@ func TestDisputedHashes(t *testing.T) {
 			return n.cluster.Ready()
 		})
 	}
-	flippers[0].next.Store(true)
+	flips[0].Store(true)
 	nodes[1].write("victim")
 	for i, n := range nodes {
 		f.eventually(n.config.Name+" says so", func() error {

@@ -16,27 +16,27 @@ import (
 // discards its log at the next start.
 
 // discardConflict empties a log that conflicts with the newest snapshot. Raft must not run yet.
-func discardConflict(disk Disk) error {
-	found, err := disk.Snapshots.List()
+func discardConflict(logs raft.LogStore, snapshots raft.SnapshotStore) error {
+	found, err := snapshots.List()
 	if err != nil {
 		return durable.Wrap(err, "cannot list the snapshots")
 	}
 	if len(found) == 0 {
 		return nil
 	}
-	conflict, err := conflicts(disk.Logs, found[0].Index, found[0].Term)
+	conflict, err := conflicts(logs, found[0].Index, found[0].Term)
 	if err != nil || !conflict {
 		return err
 	}
-	first, err := disk.Logs.FirstIndex()
+	first, err := logs.FirstIndex()
 	if err != nil {
 		return durable.Wrap(err, "cannot read the raft log")
 	}
-	last, err := disk.Logs.LastIndex()
+	last, err := logs.LastIndex()
 	if err != nil {
 		return durable.Wrap(err, "cannot read the raft log")
 	}
-	if err := disk.Logs.DeleteRange(first, last); err != nil {
+	if err := logs.DeleteRange(first, last); err != nil {
 		return durable.Wrap(err, "cannot discard the raft log")
 	}
 	return nil
@@ -54,11 +54,12 @@ func conflicts(logs raft.LogStore, index, term uint64) (bool, error) {
 	return entry.Term != term, nil
 }
 
-// checkedSnapshots ends the node when it has received a snapshot with which its log conflicts.
+// checkedSnapshots ends the node when it has received a snapshot with which its log conflicts. A snapshot that finds the disk
+// full is lost; the next one has the reserve, without which a log would grow for ever, and a node that is far behind stay so.
 type checkedSnapshots struct {
 	raft.SnapshotStore
-	logs  raft.LogStore
-	fatal func(error)
+	logs raft.LogStore
+	disk diskWatch
 }
 
 // Create implements raft.SnapshotStore, for snapshots taken here and for those received.
@@ -66,6 +67,7 @@ func (s checkedSnapshots) Create(version raft.SnapshotVersion, index, term uint6
 	configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
 	sink, err := s.SnapshotStore.Create(version, index, term, configuration, configurationIndex, trans)
 	if err != nil {
+		s.disk.reserve.spend(err)
 		return nil, err
 	}
 	return checkedSink{SnapshotSink: sink, store: s, index: index, term: term}, nil
@@ -77,17 +79,25 @@ type checkedSink struct {
 	index, term uint64
 }
 
+// Write implements io.Writer.
+func (s checkedSink) Write(p []byte) (int, error) {
+	n, err := s.SnapshotSink.Write(p)
+	s.store.disk.reserve.spend(err)
+	return n, err
+}
+
 // Close makes the snapshot durable first: without it the log must not be discarded.
 func (s checkedSink) Close() error {
 	if err := s.SnapshotSink.Close(); err != nil {
+		s.store.disk.reserve.spend(err)
 		return err
 	}
 	conflict, err := conflicts(s.store.logs, s.index, s.term)
 	switch {
 	case err != nil:
-		s.store.fatal(err)
+		s.store.disk.fatal(err)
 	case conflict:
-		s.store.fatal(errdef.New(errdef.LogConflict, "the log of this node conflicts with the snapshot at index %d, term %d",
+		s.store.disk.fatal(errdef.New(errdef.LogConflict, "the log of this node conflicts with the snapshot at index %d, term %d",
 			s.index, s.term).WithRemedy("start the node again: it then discards its log and goes on from the snapshot"))
 	}
 	return err

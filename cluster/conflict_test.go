@@ -17,6 +17,7 @@ const conflictIndex = 5
 // A follower whose log conflicts with the snapshot it is sent ends, discards its log and catches up (raft issue 697).
 // Without the remedy it is sent the same snapshot again and again: that is how this test knows the fault.
 func TestConflictingLogIsDiscarded(t *testing.T) {
+	t.Parallel()
 	pair := newConflict(t)
 	running, ended := pair.start(true)
 	pair.until("the follower ends", func() bool { return ended.Load() != nil })
@@ -33,6 +34,7 @@ func TestConflictingLogIsDiscarded(t *testing.T) {
 }
 
 func TestConflictingLogWithoutRemedy(t *testing.T) {
+	t.Parallel()
 	pair := newConflict(t)
 	running, _ := pair.start(false)
 	pair.until("the follower is sent the snapshot again", func() bool { return pair.received.Load() >= 3 })
@@ -109,6 +111,15 @@ func (p *conflict) start(remedy bool) (*raft.Raft, *atomic.Pointer[error]) {
 		p.links["follower"])
 	must(p.t, err)
 	return running, ended
+}
+
+// sendSnapshot puts the leader's snapshot onto the follower's disk, as if it had been received just before a crash.
+func (p *conflict) sendSnapshot() {
+	sink, err := p.disk.Snapshots.Create(1, conflictIndex, 2, p.config, 1, p.links["leader"])
+	must(p.t, err)
+	captured, err := (&raft.MockFSM{}).Snapshot()
+	must(p.t, err)
+	must(p.t, captured.Persist(sink))
 }
 
 func (p *conflict) until(what string, reached func() bool) {

@@ -59,8 +59,9 @@ func FuzzMetadata(f *testing.F) {
 
 // A node too big for gossip is refused at the start instead of panicking later.
 func TestOpenRefusesLongAddresses(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
-	n := f.add(1, freeAddress(t))
+	n := f.add(1, freeAddress())
 	n.config.Advertise.Registry = strings.Repeat("r", 500) + ":443"
 	if err := n.open(); errdef.ReasonOf(err) != errdef.ConfigInvalid {
 		t.Errorf("got %v, want %s", err, errdef.ConfigInvalid)

@@ -2,12 +2,12 @@ package cluster
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen; a busy machine needs more than an idle one.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // fleet is a set of nodes in this process: real TCP for Raft, real UDP and TCP for gossip, and Peers that call each
 // other by address.
@@ -59,7 +59,7 @@ func newFleet(t testing.TB) *fleet {
 // testTimings are short, but long enough for a machine that is busy with other tests.
 func testTimings() Timings {
 	return Timings{
-		Heartbeat: time.Second, Election: time.Second, Lease: 800 * time.Millisecond,
+		Heartbeat: 2 * time.Second, Election: 2 * time.Second, Lease: 1600 * time.Millisecond,
 		Commit: 10 * time.Millisecond, Transport: 5 * time.Second, Tick: 50 * time.Millisecond,
 		Probe: 200 * time.Millisecond, Rejoin: 300 * time.Millisecond,
 	}
@@ -71,7 +71,7 @@ func (f *fleet) prepare(count, expect int) []*node {
 	nodes := make([]*node, count)
 	join := make([]string, count)
 	for i := range nodes {
-		join[i] = freeAddress(f.t)
+		join[i] = freeAddress()
 		nodes[i] = f.add(expect, join[i])
 	}
 	for _, n := range nodes {
@@ -86,7 +86,7 @@ func (f *fleet) add(expect int, gossip string, join ...string) *node {
 	name := fmt.Sprintf("n%d", len(f.nodes)+1)
 	n := &node{fleet: f, config: Config{
 		DataDir: f.t.TempDir(), Name: name, Expect: expect, Join: join, Timings: testTimings(),
-		Listen:    Addresses{Raft: freeAddress(f.t), Gossip: gossip},
+		Listen:    Addresses{Raft: freeAddress(), Gossip: gossip},
 		Advertise: Addresses{Peer: "127.0.0.1:" + name, GRPC: "127.0.0.1:1", Registry: "127.0.0.1:2"},
 	}}
 	f.nodes[n.config.Advertise.Peer] = n
@@ -94,27 +94,28 @@ func (f *fleet) add(expect int, gossip string, join ...string) *node {
 	return n
 }
 
-// freeAddress returns a loopback address whose port is free for TCP and UDP. It stays below the range from which the
-// kernel takes the ports of outgoing connections, so that nobody takes it before it is bound.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	for range 1000 {
-		address := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(18000))
-		tcp, err := net.Listen("tcp", address)
-		if err != nil {
-			continue
-		}
-		udp, err := net.ListenPacket("udp", address)
-		tcp.Close()
-		if err != nil {
-			continue
-		}
-		if udp.Close() == nil {
-			return address
+// TestMain runs more tests at a time than there are processors, since nearly all that they do is wait; -parallel says otherwise.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	told := false
+	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })
+	if !told {
+		if err := flag.Set("test.parallel", "8"); err != nil {
+			panic(err)
 		}
 	}
-	t.Fatal("no free port")
-	return ""
+	os.Exit(m.Run())
+}
+
+// lastPort is the port that freeAddress gave last.
+var lastPort atomic.Int32
+
+// freeAddress returns an address that nobody else takes, also while the node that has it is down. All of 127.0.0.0/8 is
+// this machine, so each process has a host of its own there, and on it each address a port of its own. Outgoing connections
+// come from 127.0.0.1.
+func freeAddress() string {
+	pid, port := os.Getpid(), 1024+lastPort.Add(1)
+	return fmt.Sprintf("127.%d.%d.%d:%d", pid>>16, pid>>8&0xff, pid&0xff, port)
 }
 
 // open starts a node on whatever its data directory holds.

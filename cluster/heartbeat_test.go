@@ -12,11 +12,13 @@ import (
 // term 5, handled beside raft's main goroutine (issue 695), is on its way to the disk while the node votes in term 6, and sets the
 // node back to term 5 when it is there. The leader of term 5 then commits with its help what the leader of term 6 lacks.
 func TestHeartbeatsDoNotRaceVotes(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name           string
 		racing, breaks bool
 	}{{"remedy", false, false}, {"planted bug", true, true}} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			at, disk := voterInTerm4(t, c.racing)
 			old, candidate := testTransport(t, testIdentity(t, "old", "x")), testTransport(t, testIdentity(t, "candidate", "x"))
 

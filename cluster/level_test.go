@@ -45,13 +45,14 @@ func (f *fleet) waitHeldBack(leader *node, by string) {
 // The level rises as soon as every member offers it, and no sooner: a nonvoter that is capped holds it back, and so does
 // one that is away.
 func TestLevelRisesWithTheLastMember(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	voters := f.prepare(2, 2)
 	for _, n := range voters { // until the nonvoter is there
 		n.config.FeatureLevel = catalog.LevelFirst
 	}
 	f.start(voters...)
-	capped := f.add(2, freeAddress(t), voters[0].config.Join...)
+	capped := f.add(2, freeAddress(), voters[0].config.Join...)
 	capped.config.FeatureLevel = catalog.LevelFirst
 	capped.start()
 	voters[0].waitRole(capped.cluster.Self(), RoleNonvoter)
@@ -105,6 +106,7 @@ func (n *node) rewrite(change func(*record)) {
 
 // A node that would not understand the entries of a cluster is not let in.
 func TestTooOldForTheCluster(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	var old atomic.Pointer[Cluster] // the one that tells nothing of levels
 	f.state = func(c *Cluster) (NodeState, error) {
@@ -117,7 +119,7 @@ func TestTooOldForTheCluster(t *testing.T) {
 	first := f.prepare(1, 1)[0]
 	f.start(first)
 	f.waitLevel(catalog.LevelRequests, first)
-	late := f.add(1, freeAddress(t), first.config.Listen.Gossip)
+	late := f.add(1, freeAddress(), first.config.Listen.Gossip)
 	late.start()
 	old.Store(late.cluster)
 	f.waitHeldBack(first, "supports feature level 1")
@@ -133,6 +135,7 @@ func TestTooOldForTheCluster(t *testing.T) {
 // With the memory of requests switched off it would be refused by its own first attempt; below level 2 it is not
 // submitted again.
 func TestLostAnswerIsAskedForAgain(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		level   catalog.FeatureLevel
@@ -144,6 +147,7 @@ func TestLostAnswerIsAskedForAgain(t *testing.T) {
 		{"level 1", catalog.LevelFirst, nil, errdef.OutcomeUnknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			f := newFleet(t)
 			f.options = c.options
 			var lost atomic.Bool
@@ -178,6 +182,7 @@ func TestLostAnswerIsAskedForAgain(t *testing.T) {
 
 // Callers that submit a request again get the first answer through any node, and an honest one when it is too late.
 func TestApplyOnce(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
@@ -216,6 +221,7 @@ func TestApplyOnce(t *testing.T) {
 // A node that forwards a named request does not wait for a leader that has fallen silent: when there is another one, it is
 // asked.
 func TestSilentLeaderIsLeft(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	var silent atomic.Bool
 	taken := make(chan *Cluster)
@@ -229,7 +235,7 @@ func TestSilentLeaderIsLeft(t *testing.T) {
 	}
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
-	nonvoter := f.add(3, freeAddress(t), nodes[0].config.Join...) // it forwards, whoever leads
+	nonvoter := f.add(3, freeAddress(), nodes[0].config.Join...) // it forwards, whoever leads
 	f.start(nonvoter)
 	f.waitLevel(catalog.LevelRequests, append(nodes, nonvoter)...)
 	silent.Store(true)
@@ -255,6 +261,7 @@ func TestSilentLeaderIsLeft(t *testing.T) {
 // A request that the leader's memory does not reach is drawn anew, once, from the leader's index; never when an earlier attempt
 // may have been taken.
 func TestExpiredRequestIsDrawnAnew(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	planted, seen := make(chan errdef.Reason, 2), make(chan catalog.Request, 100)
 	f.apply = func(ctx context.Context, c *Cluster, request fsm.Request) (catalog.LogIndex, error) {

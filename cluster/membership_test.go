@@ -11,6 +11,7 @@ import (
 // A node with an empty disk becomes a voter while voters are missing, and a nonvoter when there are enough. Both
 // catch up, the second one from a snapshot, and take writes.
 func TestJoin(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(2, 2)
 	for _, n := range nodes {
@@ -26,7 +27,7 @@ func TestJoin(t *testing.T) {
 	f.start(nodes...)
 
 	join := nodes[0].config.Join
-	third := f.add(3, freeAddress(t), join...)
+	third := f.add(3, freeAddress(), join...)
 	f.start(third)
 	third.hasTags("one")
 	nodes[0].waitRole(third.cluster.Self(), RoleVoter)
@@ -35,7 +36,7 @@ func TestJoin(t *testing.T) {
 	nodes[1].hasTags("two")
 	leader := f.leader(append(nodes, third)...)
 	must(t, leader.cluster.raft.Snapshot().Error())
-	fourth := f.add(3, freeAddress(t), join...)
+	fourth := f.add(3, freeAddress(), join...)
 	f.start(fourth)
 	if first, err := fourth.cluster.storage.logs.FirstIndex(); err != nil || first == 1 {
 		t.Errorf("the node was sent the log from entry %d (%v), not a snapshot", first, err)
@@ -55,6 +56,7 @@ func TestJoin(t *testing.T) {
 // A voter whose disk was lost comes back under a new id at its old address. It takes the place of the old id, whose
 // votes and blobs are gone.
 func TestWipedNodeIsReplaced(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
@@ -84,6 +86,7 @@ func TestWipedNodeIsReplaced(t *testing.T) {
 
 // A node that comes back under other addresses is found there by its id.
 func TestNodeMoves(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
@@ -103,7 +106,7 @@ func TestNodeMoves(t *testing.T) {
 func (f *fleet) move(moved *node, nodes []*node) {
 	f.t.Helper()
 	moved.crash()
-	moved.config.Listen = Addresses{Raft: freeAddress(f.t), Gossip: freeAddress(f.t)}
+	moved.config.Listen = Addresses{Raft: freeAddress(), Gossip: freeAddress()}
 	f.start(moved)
 	for _, n := range nodes {
 		f.eventually(n.config.Name+" knows the new addresses", func() error {
@@ -119,6 +122,7 @@ func (f *fleet) move(moved *node, nodes []*node) {
 
 // A cluster looks for the nodes it knows of: here the others have to find the node that joins nobody.
 func TestPeriodicJoinFindsNodes(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	nodes[2].config.Join = nil

@@ -12,6 +12,7 @@ import (
 )
 
 func TestConfigIsChecked(t *testing.T) {
+	t.Parallel()
 	good := Config{
 		DataDir: "d", Name: "n", Expect: 3, Join: []string{"host:1"},
 		Listen: Addresses{Raft: "127.0.0.1:0", Gossip: ":0"},
@@ -56,6 +57,7 @@ func TestAdvertised(t *testing.T) {
 
 // A port in use is named with its setting, and a failed start leaves nothing running: the next one succeeds.
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		setting string
 		occupy  func(t *testing.T, n *node) (release func() error)
@@ -80,7 +82,7 @@ func TestPortInUse(t *testing.T) {
 		n := f.prepare(1, 1)[0]
 		release := c.occupy(t, n)
 		err := n.open()
-		if errdef.ReasonOf(err) != errdef.AddressInUse || !strings.Contains(err.Error(), c.setting+": 127.0.0.1:") {
+		if errdef.ReasonOf(err) != errdef.AddressInUse || !strings.Contains(err.Error(), c.setting+": 127.") {
 			t.Errorf("%s: got %v", c.setting, err)
 		}
 		must(t, release())
@@ -89,10 +91,11 @@ func TestPortInUse(t *testing.T) {
 }
 
 func TestDataDirInUse(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	n := f.prepare(1, 1)[0]
 	n.start()
-	second := f.add(1, freeAddress(t))
+	second := f.add(1, freeAddress())
 	second.config.DataDir = n.config.DataDir
 	err := second.open()
 	if errdef.ReasonOf(err) != errdef.StorageFailed || !strings.Contains(err.Error(), "used by another process") {
@@ -102,6 +105,7 @@ func TestDataDirInUse(t *testing.T) {
 
 // The identity and the Raft store belong together: votes that were lost are never cast again under their id.
 func TestIdentityIsTiedToTheStore(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		damage func(t *testing.T, dir string)
@@ -158,6 +162,7 @@ func TestIdentityIsTiedToTheStore(t *testing.T) {
 // A data directory of another cluster is refused at the start, with a remedy. The cluster it was started against does
 // not notice, and a member of it that restarts is not put off by the stranger either.
 func TestDataDirOfAnotherCluster(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	ours := f.prepare(1, 1)[0]
 	theirs := f.prepare(1, 1)[0]

@@ -31,12 +31,14 @@ func (n *node) order(operation Operation) {
 // A living voter leaves: first the nonvoter takes its place, then it goes, whoever it is and through whomever it is asked.
 // It stays up, says why it is not ready, takes no writes, and never comes back on its disk.
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	for _, who := range []string{"a follower, through another node", "the leader, through itself"} {
 		t.Run(who, func(t *testing.T) {
+			t.Parallel()
 			f := newFleet(t)
 			voters := f.prepare(3, 3)
 			f.start(voters...)
-			spare := f.add(3, freeAddress(t), voters[0].config.Join...)
+			spare := f.add(3, freeAddress(), voters[0].config.Join...)
 			f.start(spare)
 			leader := f.leader(voters...)
 			gone, through := leader, leader
@@ -87,6 +89,7 @@ func TestLeave(t *testing.T) {
 
 // Dead members are removed and replaced at once, at an operator's word; the living are not.
 func TestRemoveAndReplace(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	voters := f.prepare(3, 3)
 	f.start(voters...)
@@ -103,7 +106,7 @@ func TestRemoveAndReplace(t *testing.T) {
 	if err := leader.operate(Operation{Kind: OperationReplace, Node: string(id)}); errdef.ReasonOf(err) != errdef.NotFound {
 		t.Errorf("replaced by nobody: %v", err)
 	}
-	spare := f.add(3, freeAddress(t), voters[0].config.Join...)
+	spare := f.add(3, freeAddress(), voters[0].config.Join...)
 	f.start(spare)
 	rest := append(without(voters, gone), spare)
 	spare.order(Operation{Kind: OperationReplace, Node: string(id), By: spare.config.Name})
@@ -200,6 +203,7 @@ func TestChangesOfTheRetired(t *testing.T) {
 
 // The leadership goes where it is sent, and comes back; a survey tells how far all have come.
 func TestTransferAndSurvey(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
@@ -244,6 +248,7 @@ func TestTransferAndSurvey(t *testing.T) {
 
 // raft hangs in a transfer to a node that is away (issue 696): no write is taken any more, and only the check ends that.
 func TestHangingTransferEndsTheNode(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	fatal := make(chan error, 100)

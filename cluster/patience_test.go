@@ -37,6 +37,7 @@ func answering(t *testing.T, tr *transport) {
 // An append to a node that is away succeeds as soon as it is back; a heartbeat fails at once, as it must: the leader
 // counts them.
 func TestAppendWaitsForReturn(t *testing.T) {
+	t.Parallel()
 	sender, id := testTransport(t, testIdentity(t, "a", "x")), testIdentity(t, "b", "x")
 	first := testTransport(t, id)
 	at := first.LocalAddr()
@@ -76,6 +77,7 @@ func follow(tr *transport, follows func() bool) {
 
 // Nobody waits for a node that is no follower any more, nor for one whose address another node took.
 func TestAppendStopsWaiting(t *testing.T) {
+	t.Parallel()
 	sender := testTransport(t, testIdentity(t, "a", "x"))
 	gone := testTransport(t, testIdentity(t, "b", "x"))
 	at := gone.LocalAddr()

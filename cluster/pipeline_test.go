@@ -10,6 +10,7 @@ import (
 // A pipeline goes on when nobody takes the answers any more. The planted bug, raft's own pipeline, stands still: that is how
 // this test knows the fault.
 func TestPipelineGoesOnUnheard(t *testing.T) {
+	t.Parallel()
 	const appends = 8
 	for _, c := range []struct {
 		name string
@@ -24,6 +25,7 @@ func TestPipelineGoesOnUnheard(t *testing.T) {
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			sender := testTransport(t, testIdentity(t, "a", "x"))
 			receiver := testTransport(t, testIdentity(t, "b", "x"))
 			go refuseAll(receiver)

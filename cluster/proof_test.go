@@ -40,6 +40,7 @@ func sayNothing(*NodeState) error { return errdef.New(errdef.Unavailable, "plant
 // Of three voters, one that was told to leave, and of which gossip does not know yet, is not counted on for the next one; nor
 // is one that does not answer. A retired node is not promoted.
 func TestOrdersAskTheVoters(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	told := f.lies()
 	voters := f.prepare(3, 3)
@@ -70,6 +71,7 @@ func TestOrdersAskTheVoters(t *testing.T) {
 
 // A node that retired and was stopped before it was out is removed: it does not come back on its disk.
 func TestRetiredNodeDiesOnTheWay(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	told := f.lies()
 	voters := f.prepare(3, 3)
@@ -111,6 +113,7 @@ func (l *lostName) Dial(ctx context.Context, address string) (net.Conn, error) {
 // A leader that cannot reach a member does not take that for its death while gossip sees it alive; once gossip has lost it, too,
 // it does. A member that answers at its peer address only is alive.
 func TestLeaderThatCannotReachAMember(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	told := f.lies()
 	voters := f.prepare(3, 3)
@@ -143,6 +146,7 @@ func TestLeaderThatCannotReachAMember(t *testing.T) {
 
 // What was decided in one term is not carried out in another one: another leader may have changed the members in between.
 func TestDecisionsEndWithTheirTerm(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	voters := f.prepare(2, 2)
 	f.start(voters...)
@@ -171,13 +175,14 @@ func containsServer(servers []raft.Server, member raft.Server) bool {
 // A replacement that came as far as the promotion is finished when the order is repeated, whether the nonvoter was named or
 // not; another nonvoter is left alone.
 func TestReplaceIsRepeatable(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	voters := f.prepare(3, 3)
 	f.start(voters...)
 	leader := f.leader(voters...)
 	gone := without(voters, leader)[0]
 	id := gone.cluster.Self()
-	first, second := f.add(3, freeAddress(t), voters[0].config.Join...), f.add(3, freeAddress(t), voters[0].config.Join...)
+	first, second := f.add(3, freeAddress(), voters[0].config.Join...), f.add(3, freeAddress(), voters[0].config.Join...)
 	f.start(first, second)
 	leader.waitRole(first.cluster.Self(), RoleNonvoter)
 	leader.waitRole(second.cluster.Self(), RoleNonvoter)
@@ -253,6 +258,7 @@ func gated(f *fleet) (*node, *gate) {
 
 // A build that does not understand a feature level is not let in when the entry that raises it is in the log and not applied.
 func TestNobodyOldComesInDuringARaise(t *testing.T) {
+	t.Parallel()
 	alone, g := gated(newFleet(t))
 	old := NodeState{ID: "old", FeatureLevel: catalog.LevelFirst}
 	must(t, alone.cluster.admissible(t.Context(), old))
@@ -268,6 +274,7 @@ func TestNobodyOldComesInDuringARaise(t *testing.T) {
 
 // Below level 2, too, what came in one call is on its way at once.
 func TestLevelOneDoesNotWaitForEach(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	alone, g := gated(f)
 	requests := make([]fsm.Request, 5)

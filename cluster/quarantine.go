@@ -30,7 +30,8 @@ func openState(cfg Config, logger *slog.Logger) (*storage, *identity, error) {
 	if !errors.As(err, &found) || cfg.Environment.OpenDisk != nil {
 		return store, id, err
 	}
-	if err := quarantine(cfg.DataDir, found, logger); err != nil {
+	// Moving comes last, so that it may be repeated.
+	if err := kept.rescue(func() error { return quarantine(cfg.DataDir, found, logger) }); err != nil {
 		return nil, nil, err
 	}
 	return tryState(cfg, kept, logger)

@@ -79,8 +79,10 @@ func (n *node) twice() {
 // Whatever happens to the raft directory, the node ends up with the cluster's catalog: as it was where nothing is lost, and
 // else under a new id, added by the leader; what was there lies in quarantine. Without quarantine it does not start.
 func TestDamagedNodeRejoins(t *testing.T) {
+	t.Parallel()
 	for _, c := range damages {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			f := newFleet(t)
 			nodes := f.prepare(3, 3)
 			f.start(nodes...)
@@ -113,6 +115,7 @@ func TestDamagedNodeRejoins(t *testing.T) {
 
 // What nobody else has is not set aside: the node does not start, and says what can be done.
 func TestDamagedNodeAlone(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	n := f.prepare(1, 1)[0]
 	f.start(n)
@@ -146,6 +149,7 @@ func TestDamagedNodeAlone(t *testing.T) {
 // A node whose Raft state is gone is bound to its cluster, even where it could found one with others: without the bond it
 // would bootstrap here.
 func TestLostStateNeverBootstraps(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(2, 2)
 	f.start(nodes...)
@@ -185,6 +189,7 @@ func TestLostStateNeverBootstraps(t *testing.T) {
 // A restore that was interrupted on a node leaves it apart from the others: it comes back under a new id. One that is alone
 // goes on.
 func TestInterruptedRestore(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	alone := f.prepare(1, 1)[0]

@@ -75,6 +75,7 @@ func TestTake(t *testing.T) {
 
 // Many callers at once share entries, and each gets its own result: of those who want the tag to be new, one wins.
 func TestGroupCommit(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
@@ -125,6 +126,7 @@ func TestGroupCommit(t *testing.T) {
 // What a caller gave up before it was packed is certainly not applied; what was packed before is of unknown outcome. A
 // queue that is full says so at once.
 func TestGiveUp(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	n := f.prepare(1, 1)[0]
 	f.start(n)

@@ -30,6 +30,7 @@ func staleRead(t *testing.T, tag string, writer, reader *node, readIndex func(co
 
 // A linearizable read sees every acknowledged write, through any pair of nodes.
 func TestReadIndexSeesAcknowledgedWrites(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
@@ -43,6 +44,7 @@ func TestReadIndexSeesAcknowledgedWrites(t *testing.T) {
 
 // The check above is checked: with the bug of reading at whatever a follower has applied, it finds a stale read.
 func TestReadsWithoutReadIndexAreCaught(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
@@ -88,6 +90,7 @@ func lostWithLeader(t *testing.T, apply func(context.Context, *Cluster, fsm.Requ
 // G2: an acknowledged write survives the leader, and its successor answers for it at once (a leader does not know how far
 // its predecessor has committed, before it has committed itself).
 func TestAcknowledgedWritesSurviveTheLeader(t *testing.T) {
+	t.Parallel()
 	if lostWithLeader(t, nil) {
 		t.Error("a write was acknowledged and is lost")
 	}
@@ -95,6 +98,7 @@ func TestAcknowledgedWritesSurviveTheLeader(t *testing.T) {
 
 // The check above is checked: it finds a leader that acknowledges what it has not committed.
 func TestEarlyAcknowledgementIsCaught(t *testing.T) {
+	t.Parallel()
 	early := func(context.Context, *Cluster, fsm.Request) (catalog.LogIndex, error) { return 1, nil }
 	if !lostWithLeader(t, early) {
 		t.Error("a write that was never submitted seems to have survived")
@@ -103,6 +107,7 @@ func TestEarlyAcknowledgementIsCaught(t *testing.T) {
 
 // A leader that cannot prove that it still leads gives no index, whatever it believes itself.
 func TestReadIndexNeedsAMajority(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	var mutex sync.Mutex // guards tell
 	var tell func(NodeState) (NodeState, error)
@@ -147,6 +152,7 @@ func TestReadIndexNeedsAMajority(t *testing.T) {
 
 // Without a quorum a linearizable read fails at once with NO_QUORUM, while the catalog can still be read.
 func TestReadIndexWithoutQuorum(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
@@ -162,6 +168,7 @@ func TestReadIndexWithoutQuorum(t *testing.T) {
 
 // Voters that say nothing, as behind a cut network, cost a linearizable read Timings.Patience and no more.
 func TestReadIndexDoesNotWaitForSilentVoters(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	var silent atomic.Bool
 	end := make(chan struct{})
@@ -192,6 +199,7 @@ func TestReadIndexDoesNotWaitForSilentVoters(t *testing.T) {
 
 // However many read through a follower at a time, the leader is asked once for all who wait.
 func TestFollowersReadersShareCallsToTheLeader(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	var asked atomic.Int64
 	begin := make(chan struct{})
@@ -232,6 +240,7 @@ func TestFollowersReadersShareCallsToTheLeader(t *testing.T) {
 
 // A follower whose leader falls silent reads again as soon as there is another one, though the old one never answers.
 func TestReadIndexLeavesALeaderThatFellSilent(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	var silent atomic.Pointer[Cluster]
 	f.readIndex = func(ctx context.Context, c *Cluster) (catalog.LogIndex, error) {

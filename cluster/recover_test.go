@@ -36,6 +36,7 @@ func lost(t *testing.T) (*fleet, []*node) {
 // together, and say what to do; with empty disks they join it. Without the word of the recovered node in gossip, two old
 // nodes would go on as the old cluster: the third case of this test.
 func TestRecover(t *testing.T) {
+	t.Parallel()
 	f, nodes := lost(t)
 	survivor, others := nodes[0], nodes[1:]
 	before, err := readRecord(filepath.Join(survivor.config.DataDir, nodeFile))
@@ -92,6 +93,7 @@ func TestRecover(t *testing.T) {
 // A recovery that stops at any of its steps, or inside of one, keeps the node from starting, says how to go on, and is
 // finished under the id that was drawn first.
 func TestRecoverInterrupted(t *testing.T) {
+	t.Parallel()
 	_, nodes := lost(t)
 	spoiled := errors.New("planted")
 	for _, c := range []struct {
@@ -170,6 +172,7 @@ func (s noDeletion) DeleteRange(uint64, uint64) error { return s.err }
 
 // What is found tells which survivor to choose, and examining changes nothing.
 func TestExamine(t *testing.T) {
+	t.Parallel()
 	f, nodes := lost(t)
 	before := map[string][]byte{}
 	for _, n := range nodes {

@@ -40,6 +40,7 @@ func (n *node) has(tag string) bool {
 // follows, and so do all after a restart. Without a new index in the snapshot's header the catalogs would go back, and a
 // follower that has not restored yet would answer a linearizable read from what was replaced.
 func TestRestore(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
@@ -104,6 +105,7 @@ func (f *fleet) sameAt(index catalog.LogIndex, nodes ...*node) {
 
 // What is refused changes nothing.
 func TestRestoreRefused(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(2, 2)
 	stranger := f.prepare(1, 1)[0]
@@ -150,6 +152,7 @@ func TestRestoreRefused(t *testing.T) {
 
 // Without a quorum a snapshot can still be saved, when that is asked for.
 func TestSaveWithoutQuorum(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -68,6 +70,7 @@ func sampleOf(path string) (entries []raft.Log, term uint64, vote string, err er
 // panic, never another entry, term or vote. Without checkBolt the process ends here: bbolt panics where nobody can recover;
 // without the checksums other entries and terms are read.
 func TestDamagedBolt(t *testing.T) {
+	t.Parallel()
 	path := sampleBolt(t, sampleEntries)
 	whole, err := os.ReadFile(path)
 	must(t, err)
@@ -79,36 +82,57 @@ func TestDamagedBolt(t *testing.T) {
 			positions = append(positions, at)
 		}
 	}
-	found, harmless := 0, 0
-	copied := filepath.Join(t.TempDir(), "raft.db")
-	check := func(what string, content []byte) {
-		must(t, os.RemoveAll(copied)) // bbolt does not let go of a file over which it has panicked
-		must(t, os.WriteFile(copied, content, 0o600))
-		if _, err := checkBolt(copied); err != nil {
-			if errdef.ReasonOf(err) != errdef.ContentCorrupt {
-				t.Errorf("%s: %v", what, err)
-			}
-			found++
-			return
-		}
-		harmless++
-		entries, term, vote, err := sampleOf(copied)
-		if err != nil || term != wantTerm || vote != wantVote || !reflect.DeepEqual(entries, wantEntries) {
-			t.Errorf("%s passed, and reads as %d entries, term %d of %d, vote %q: %v", what, len(entries), term, wantTerm, vote, err)
-		}
-	}
+	cases := map[string]func() []byte{}
 	for _, at := range positions {
-		flipped := bytes.Clone(whole)
-		flipped[at] ^= 1 << (at % 8)
-		check(fmt.Sprintf("byte %d flipped", at), flipped)
+		cases[fmt.Sprintf("byte %d flipped", at)] = func() []byte {
+			flipped := bytes.Clone(whole)
+			flipped[at] ^= 1 << (at % 8)
+			return flipped
+		}
 	}
 	for size := len(whole) - 1; size > 0; size -= 3001 {
-		check(fmt.Sprintf("cut to %d bytes", size), whole[:size])
+		cases[fmt.Sprintf("cut to %d bytes", size)] = func() []byte { return whole[:size] }
 	}
-	if found < 100 || harmless == 0 {
-		t.Errorf("%d damaged, %d harmless: this test does not show what it should", found, harmless)
+	var found, harmless atomic.Int64
+	check := func(copied, what string) error {
+		if err := errors.Join(os.RemoveAll(copied), os.WriteFile(copied, cases[what](), 0o600)); err != nil {
+			return err // removed, since bbolt does not let go of a file over which it has panicked
+		}
+		if _, err := checkBolt(copied); err != nil {
+			found.Add(1)
+			if errdef.ReasonOf(err) != errdef.ContentCorrupt {
+				return err
+			}
+			return nil
+		}
+		harmless.Add(1)
+		entries, term, vote, err := sampleOf(copied)
+		if err != nil || term != wantTerm || vote != wantVote || !reflect.DeepEqual(entries, wantEntries) {
+			return fmt.Errorf("passed, and reads as %d entries, term %d of %d, vote %q: %v", len(entries), term, wantTerm, vote, err)
+		}
+		return nil
 	}
-	t.Logf("%d of %d found damaged", found, found+harmless)
+	names := make(chan string)
+	var checking sync.WaitGroup
+	for range 8 { // they wait for the disk
+		copied := filepath.Join(t.TempDir(), "raft.db")
+		checking.Go(func() {
+			for what := range names {
+				if err := check(copied, what); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+		})
+	}
+	for what := range cases {
+		names <- what
+	}
+	close(names)
+	checking.Wait()
+	if found.Load() < 100 || harmless.Load() == 0 {
+		t.Errorf("%d damaged, %d harmless: this test does not show what it should", found.Load(), harmless.Load())
+	}
+	t.Logf("%d of %d found damaged", found.Load(), found.Load()+harmless.Load())
 }
 
 // BenchmarkCheckBolt tells what the check adds to a start.

@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -43,7 +45,11 @@ func openStorage(cfg Config, kept *reserve, logger *slog.Logger) (*storage, erro
 	if open == nil {
 		open = func() (Disk, error) { return openBolt(cfg.DataDir, logger) }
 	}
-	disk, err := open()
+	var disk Disk
+	err := kept.rescue(func() (err error) { // making a store, and repairing one, writes
+		disk, err = open()
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +63,7 @@ func openStorage(cfg Config, kept *reserve, logger *slog.Logger) (*storage, erro
 
 // watch puts between Raft and a disk what ends the node when the disk fails, hangs, or holds a log that must go.
 func watch(disk Disk, watched diskWatch) (*storage, error) {
-	if err := discardConflict(disk); err != nil {
+	if err := discardConflict(watchedLogs{disk.Logs, watched}, disk.Snapshots); err != nil {
 		return nil, err
 	}
 	logs, err := raft.NewLogCache(cachedEntries, watchedLogs{disk.Logs, watched})
@@ -66,7 +72,7 @@ func watch(disk Disk, watched diskWatch) (*storage, error) {
 	}
 	return &storage{
 		logs: logs, stable: watchedStable{disk.Stable, watched}, release: disk.Close,
-		snapshots: checkedSnapshots{SnapshotStore: disk.Snapshots, logs: logs, fatal: watched.fatal},
+		snapshots: checkedSnapshots{SnapshotStore: disk.Snapshots, logs: logs, disk: watched},
 	}, nil
 }
 
@@ -85,6 +91,10 @@ func openBolt(dataDir string, logger *slog.Logger) (Disk, error) {
 	if err != nil {
 		return Disk{}, boltError(err, dataDir)
 	}
+	// raft would make it, and not say when there is no room for it.
+	if err := durable.MakeDir(filepath.Join(dir, "snapshots"), 0o755); err != nil {
+		return Disk{}, errors.Join(err, bolt.Close())
+	}
 	required := requiresChecksums(bolt)
 	disk := Disk{Logs: checkedLogs{bolt, required}, Stable: checkedStable{bolt, required}, Close: bolt.Close}
 	disk.Snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, newHCLogger(logger, "snapshot"))
@@ -102,8 +112,16 @@ func openBolt(dataDir string, logger *slog.Logger) (Disk, error) {
 	return disk, nil
 }
 
-// openBoltStore opens a sound file, or makes a new one, in which every entry will have a checksum.
+// openBoltStore opens a sound file, or makes a new one, in which every entry will have a checksum. Of a new one that there is
+// no room for nothing stays: it would be taken for a damaged one.
 func openBoltStore(path string) (bolt *raftboltdb.BoltStore, err error) {
+	if _, before := os.Stat(path); errors.Is(before, fs.ErrNotExist) {
+		defer func() {
+			if err != nil {
+				_ = os.Remove(path) // err says more
+			}
+		}()
+	}
 	err = guarded(func() error {
 		bolt, err = raftboltdb.New(raftboltdb.Options{
 			Path: path,

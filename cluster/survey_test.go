@@ -13,6 +13,7 @@ import (
 // A leader, and others, that say nothing do not hold a survey up, though its caller has all the time: it tells what this node
 // knows.
 func TestSurveyOfTheSilent(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.survey = func(ctx context.Context) ([]Member, error) {
 		<-ctx.Done()

@@ -47,6 +47,7 @@ func heartbeat() *raft.AppendEntriesRequest {
 // Heartbeats take the queue (raft issue 695). The planted bug, raft's own transport without our wrapper, shows that
 // this test would notice the fast path.
 func TestHeartbeatsTakeTheQueue(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		receiver func(*transport) raft.Transport
@@ -56,6 +57,7 @@ func TestHeartbeatsTakeTheQueue(t *testing.T) {
 		{"planted bug", func(tr *transport) raft.Transport { return tr.NetworkTransport }, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			sender := testTransport(t, testIdentity(t, "a", "x"))
 			receiver := testTransport(t, testIdentity(t, "b", "x"))
 			took := make(chan bool, 1)
@@ -83,6 +85,7 @@ func TestHeartbeatsTakeTheQueue(t *testing.T) {
 // Every kind of RPC names its target, pre-votes included; each is refused by another node at the same address, and by a
 // node of another cluster.
 func TestEveryCallNamesItsTarget(t *testing.T) {
+	t.Parallel()
 	calls := map[string]func(tr *transport, id raft.ServerID, at raft.ServerAddress) error{
 		"AppendEntries": func(tr *transport, id raft.ServerID, at raft.ServerAddress) error {
 			return tr.AppendEntries(id, at, heartbeat(), &raft.AppendEntriesResponse{})
@@ -182,6 +185,7 @@ func TestAdmitNeedsTheDisk(t *testing.T) {
 
 // What is no hello is hung up on, and keeps nobody else waiting; the end of the stream ends its connections.
 func TestStreamOutlivesGarbage(t *testing.T) {
+	t.Parallel()
 	receiver := testTransport(t, testIdentity(t, "b", "x"))
 	silent, err := net.Dial("tcp", string(receiver.LocalAddr()))
 	must(t, err)

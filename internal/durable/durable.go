@@ -48,7 +48,7 @@ func writeFrom(path string, mode fs.FileMode, write func(*os.File) error) error 
 // writeTemporary writes a new file beside path and fsyncs it. It returns the file's name even on an error that came after
 // the file was made.
 func writeTemporary(path string, mode fs.FileMode, write func(*os.File) error) (name string, err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	file, err := os.CreateTemp(filepath.Dir(path), temporaryPattern(path))
 	if err != nil {
 		return "", err
 	}
@@ -61,6 +61,9 @@ func writeTemporary(path string, mode fs.FileMode, write func(*os.File) error) (
 	}
 	return file.Name(), file.Sync()
 }
+
+// temporaryPattern is what the names of the new files of a path have in common.
+func temporaryPattern(path string) string { return "." + filepath.Base(path) + ".*" }
 
 // Rename renames a file and fsyncs the directory of its new name. The content must have been fsynced before. The old
 // name may come back after power loss.
