@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -27,30 +28,34 @@ const SmallBytes = 256 << 10
 type Options struct {
 	// MemoryBytes bounds the memory tier, not counting content that is not durable yet. Zero turns the tier off.
 	MemoryBytes int64
-	// FreeBytes of disk are left to others: content that would take from them is not stored, with reason STORAGE_FULL. Whoever
-	// reads along with small content gets it all the same.
+	// FreeBytes of disk are left to others: where content would take from them, large content goes whose last use is the longest
+	// ago. What there is no room for all the same is not stored, with reason STORAGE_FULL; whoever reads along with small content
+	// gets it even so. Zero turns both off.
 	FreeBytes int64
 	// PartialBytes and PartialAge bound what ingests may leave half-way, to be continued. Zero means 32 GiB and 24 hours.
 	PartialBytes int64
 	PartialAge   time.Duration
 	// Logger is told of content that was quarantined and of temporary files that could not be removed.
 	Logger *slog.Logger
-	// Quarantined, when set, is called after corrupt content was moved away. It must not block.
-	Quarantined func(digest.Digest)
+	// Lost, when set, is called after content was moved away because it is corrupt, or removed to make room. It must not block.
+	Lost func(digest.Digest)
 
 	disk disk // the operating system's, unless a test replaces it
 }
 
 // Store is the content of one directory. It is safe for concurrent use.
 type Store struct {
-	dir         string
-	disk        disk
-	memory      *memory
-	logger      *slog.Logger
-	quarantined func(digest.Digest)
-	lock        *os.File
-	floor       int64
-	partials    *partials
+	dir      string
+	disk     disk
+	memory   *memory
+	logger   *slog.Logger
+	lost     func(digest.Digest)
+	lock     *os.File
+	floor    int64
+	partials *partials
+
+	// shedding serializes what looks at the free space and makes some. It is taken before placing.
+	shedding sync.Mutex
 
 	// checks holds one flight per digest that is being verified on disk.
 	checks singleflight.Group
@@ -60,10 +65,10 @@ type Store struct {
 	closed  bool
 	usage   Usage
 
-	// checking guards verified: large content that was verified, or ingested, since the start. Small content has no
-	// need of it: it is verified whenever it enters the memory tier.
+	// checking guards verified: large content that was verified, or ingested, since the start, and when it was
+	// last opened, in Unix nanoseconds. Small content has no need of it: it is verified whenever it enters the memory tier.
 	checking sync.RWMutex
-	verified map[digest.Digest]struct{}
+	verified map[digest.Digest]*atomic.Int64
 }
 
 // Open opens the store in dir and makes the directory if there is none. Temporary files of an earlier process are
@@ -74,7 +79,7 @@ type Store struct {
 func Open(dir string, options Options) (*Store, error) {
 	s := &Store{
 		dir: dir, disk: options.disk, memory: newMemory(options.MemoryBytes), logger: options.Logger,
-		quarantined: options.Quarantined, verified: map[digest.Digest]struct{}{}, floor: options.FreeBytes,
+		lost: options.Lost, verified: map[digest.Digest]*atomic.Int64{}, floor: options.FreeBytes,
 	}
 	if s.disk == nil {
 		s.disk = osDisk{}
@@ -82,8 +87,8 @@ func Open(dir string, options Options) (*Store, error) {
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
-	if s.quarantined == nil {
-		s.quarantined = func(digest.Digest) {}
+	if s.lost == nil {
+		s.lost = func(digest.Digest) {}
 	}
 	s.partials = newPartials(options, s.removeTemporary)
 	var err error

@@ -121,7 +121,7 @@ func (s *Store) check(dgst digest.Digest) ([]byte, error) {
 			return nil, errdef.Wrap(errdef.ContentCorrupt, err, "content %s does not match its digest", dgst)
 		}
 		if moved {
-			s.quarantined(dgst)
+			s.lost(dgst)
 			return nil, errdef.New(errdef.ContentCorrupt, "content %s does not match its digest and is in quarantine", dgst).
 				WithRemedy("fetch it again from another holder or the upstream")
 		}

@@ -109,6 +109,18 @@ func (in *Ingest) admit(incoming int64) (*spool, error) {
 	if size >= 0 && current.written+incoming > size {
 		return nil, errdef.New(errdef.SizeMismatch, "content %s has more than the %d bytes announced", in.want.Digest, size)
 	}
+	if end := current.written + incoming; current.file != nil && end > current.granted {
+		end = current.written + max(incoming, stride)
+		if size >= 0 {
+			end = min(end, size)
+		}
+		if err := in.store.room(end - current.written); err != nil {
+			return nil, err
+		}
+		in.mu.Lock()
+		current.granted = end
+		in.mu.Unlock()
+	}
 	if current.file == nil && max(size, current.written+incoming) > SmallBytes {
 		if err := in.spill(current); err != nil {
 			return nil, err

@@ -6,6 +6,8 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -18,13 +20,25 @@ import (
 type Blob struct {
 	Digest digest.Digest
 	Size   int64 // bytes
+
+	written time.Time // as the file has it
 }
 
 // Usage tells how much a store holds.
 type Usage struct {
 	Blobs       int64 // on disk, quarantine not counted
 	Bytes       int64 // of these
+	LargeBytes  int64 // of those that are larger than SmallBytes
 	MemoryBytes int64 // in the memory tier
+}
+
+// count adds blobs of a size, or takes some away.
+func (u *Usage) count(size, blobs int64) {
+	u.Blobs += blobs
+	u.Bytes += blobs * size
+	if size > SmallBytes {
+		u.LargeBytes += blobs * size
+	}
 }
 
 // Usage returns the current usage in O(1).
@@ -79,8 +93,7 @@ func (s *Store) Remove(dgst digest.Digest) error {
 	s.memory.remove(dgst)
 	s.setVerified(dgst, false)
 	if known {
-		s.usage.Blobs--
-		s.usage.Bytes -= size
+		s.usage.count(size, -1)
 	}
 	return nil
 }
@@ -96,10 +109,10 @@ func (s *Store) place(temporary string, blob Blob) error {
 	if err := s.disk.Rename(temporary, s.path(blob.Digest)); err != nil {
 		return err
 	}
-	if !known {
-		s.usage.Blobs++
+	if known {
+		s.usage.count(before, -1)
 	}
-	s.usage.Bytes += blob.Size - before
+	s.usage.count(blob.Size, 1)
 	if blob.Size > SmallBytes {
 		s.setVerified(blob.Digest, true)
 	}
@@ -127,8 +140,7 @@ func (s *Store) quarantine(dgst digest.Digest, checked fs.FileInfo) (bool, error
 	if err != nil {
 		return false, durable.Wrap(err, "cannot quarantine %s", dgst)
 	}
-	s.usage.Blobs--
-	s.usage.Bytes -= lying.Size()
+	s.usage.count(lying.Size(), -1)
 	s.logger.Error("content is corrupt and was moved to quarantine", "digest", dgst, "file", to)
 	return true, nil
 }
@@ -137,19 +149,25 @@ func (s *Store) errClosed() error {
 	return errdef.New(errdef.Unavailable, "the store in %s is closed", s.dir)
 }
 
+// isVerified tells whether content needs no verification. It counts as a use.
 func (s *Store) isVerified(dgst digest.Digest) bool {
 	s.checking.RLock()
 	defer s.checking.RUnlock()
-	_, ok := s.verified[dgst]
+	used, ok := s.verified[dgst]
+	if ok {
+		used.Store(time.Now().UnixNano())
+	}
 	return ok
 }
 
 func (s *Store) setVerified(dgst digest.Digest, verified bool) {
 	s.checking.Lock()
 	defer s.checking.Unlock()
-	if verified {
-		s.verified[dgst] = struct{}{}
-	} else {
+	if !verified {
 		delete(s.verified, dgst)
+		return
 	}
+	used := &atomic.Int64{}
+	used.Store(time.Now().UnixNano())
+	s.verified[dgst] = used
 }

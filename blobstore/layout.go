@@ -96,8 +96,7 @@ func (s *Store) prepare() error {
 		if err != nil {
 			return err
 		}
-		s.usage.Blobs++
-		s.usage.Bytes += blob.Size
+		s.usage.count(blob.Size, 1)
 	}
 	return nil
 }
@@ -181,5 +180,5 @@ func blobOf(algorithm digest.Algorithm, entry fs.DirEntry) (Blob, bool) {
 	if err != nil || !info.Mode().IsRegular() { // it was removed meanwhile, or is no content
 		return Blob{}, false
 	}
-	return Blob{Digest: dgst, Size: info.Size()}, true
+	return Blob{Digest: dgst, Size: info.Size(), written: info.ModTime()}, true
 }

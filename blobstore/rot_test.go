@@ -55,7 +55,7 @@ func TestRotIsQuarantined(t *testing.T) {
 	for name, rot := range rots() {
 		for _, size := range []int{small, large} {
 			var told atomic.Int32
-			options := blobstore.Options{MemoryBytes: 1 << 20, Quarantined: func(digest.Digest) { told.Add(1) }}
+			options := blobstore.Options{MemoryBytes: 1 << 20, Lost: func(digest.Digest) { told.Add(1) }}
 			store, dir, data := rotten(t, size, rot, options)
 			dgst := digest.FromBytes(data)
 			var callers sync.WaitGroup

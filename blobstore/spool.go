@@ -17,6 +17,7 @@ type spool struct {
 	path    string // of file
 	written int64
 	left    int64 // bytes of a partial, behind the written ones in file, that Resume has not taken over yet
+	granted int64 // up to here room was found on the disk
 }
 
 // newSpool returns a spool for content of an announced size, negative when it is not known.

@@ -146,7 +146,7 @@ func onSmallDisks(t *testing.T, test func(t *testing.T, disk string)) {
 func TestReserveChangesOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	onSmallDisks(t, func(t *testing.T, disk string) {
-		kept := keep(t, disk, 4<<20, 4<<20)
+		keep(t, disk, 4<<20, 4<<20)
 		testdisk.Fill(t, filepath.Join(disk, "filler"))
 		keep(t, disk, 5<<20, 4<<20)
 		keep(t, disk, 1<<20, 1<<20)
@@ -154,7 +154,7 @@ func TestReserveChangesOnAFullDisk(t *testing.T) {
 		if info, err := os.Stat(filepath.Join(disk, "another")); err != nil || info.Size() < 2<<20 {
 			t.Errorf("there was room for %d bytes, %v", info.Size(), err)
 		}
-		kept = keep(t, disk, 1<<20, 1<<20)
+		kept := keep(t, disk, 1<<20, 1<<20)
 		must(t, kept.rescue(func() error { return os.WriteFile(filepath.Join(disk, "entry"), make([]byte, 1<<19), 0o600) }))
 		if kept.given.Load() != 1 {
 			t.Error("the disk was not full")

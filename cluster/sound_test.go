@@ -107,10 +107,10 @@ func TestDamagedBolt(t *testing.T) {
 		}
 		harmless.Add(1)
 		entries, term, vote, err := sampleOf(copied)
-		if err != nil || term != wantTerm || vote != wantVote || !reflect.DeepEqual(entries, wantEntries) {
-			return fmt.Errorf("passed, and reads as %d entries, term %d of %d, vote %q: %v", len(entries), term, wantTerm, vote, err)
+		if err == nil && (term != wantTerm || vote != wantVote || !reflect.DeepEqual(entries, wantEntries)) {
+			return fmt.Errorf("passed, and reads as %d entries, term %d of %d, vote %q", len(entries), term, wantTerm, vote)
 		}
-		return nil
+		return err
 	}
 	names := make(chan string)
 	var checking sync.WaitGroup

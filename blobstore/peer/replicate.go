@@ -69,7 +69,7 @@ func (r *Replicator) Notice(entries []catalog.Entry) {
 }
 
 // Recheck tells that this node may lack content which it should have, or which the catalog says it has: for example
-// because it was quarantined (blobstore.Options.Quarantined). It does not block.
+// because it was quarantined or shed (blobstore.Options.Lost). It does not block.
 func (r *Replicator) Recheck(dgst digest.Digest) {
 	select {
 	case r.noticed <- dgst:

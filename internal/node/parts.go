@@ -37,7 +37,7 @@ func (n *Node) openStore() error {
 	var err error
 	n.store, err = blobstore.Open(filepath.Join(n.config.DataDir, contentDir), blobstore.Options{
 		MemoryBytes: n.config.Limits.MemoryBytes, FreeBytes: n.config.Limits.FreeBytes, Logger: n.options.Logger.With("part", "blobstore"),
-		Quarantined: n.quarantined,
+		Lost: n.lost,
 	})
 	if err != nil {
 		return err
@@ -88,8 +88,8 @@ func (n *Node) restored() {
 	}
 }
 
-// quarantined tells the replicator of content that this node has lost. What is lost before it exists, its scan finds.
-func (n *Node) quarantined(dgst digest.Digest) {
+// lost tells the replicator of content that this node has lost. What is lost before it exists, its scan finds.
+func (n *Node) lost(dgst digest.Digest) {
 	if r := n.replicator.Load(); r != nil {
 		r.Recheck(dgst)
 	}
@@ -108,12 +108,32 @@ func (n *Node) openReplication() error {
 	var running sync.WaitGroup
 	running.Go(func() { n.announcer.Run(ctx) })
 	running.Go(func() { replicator.Run(ctx) })
+	running.Go(func() { n.makeRoom(ctx) })
 	n.onClose("replication", func(context.Context) error {
 		cancel()
 		running.Wait()
 		return nil
 	})
 	return nil
+}
+
+// roomInterval is how often the free space is looked at.
+const roomInterval = 5 * time.Second
+
+// makeRoom gives content up, until ctx ends, where others fill the disk: the log needs it more.
+func (n *Node) makeRoom(ctx context.Context) {
+	ticker := time.NewTicker(roomInterval)
+	defer ticker.Stop()
+	for {
+		if err := n.store.MakeRoom(); err != nil {
+			n.options.Logger.Error("no room can be made on the disk", "error", err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // nodePeers finds peers by node id, as the members of the cluster have it.
