@@ -24,7 +24,7 @@ test: test-unit ## all tests: units with the race detector, simulated clusters, 
 	$(MAKE) --no-print-directory e2e
 
 test-unit: ## the root module's tests, with the race detector
-	go test -race -timeout 20m ./... # cluster takes five minutes, most of it waiting for time-outs
+	go test -race -timeout 20m ./...
 
 sim: ## simulated clusters, an hour each: SEED=first RUNS=at-least SIMTIME=4m FAULT=only BUG=planted
 	GOGC=400 go test -timeout 0 -v ./internal/simulation -args $(if $(SEED),-sim.seed=$(SEED)) -sim.runs=$(RUNS) -sim.hours=1 \

@@ -21,12 +21,16 @@ func (n *node) save() []byte {
 	return saved.Bytes()
 }
 
-// restore restores a snapshot through the leader.
-func (n *node) restore(snapshot []byte, otherCluster bool) Restored {
-	n.fleet.t.Helper()
-	done, err := n.cluster.RestoreLocal(n.fleet.t.Context(), bytes.NewReader(snapshot), otherCluster)
-	must(n.fleet.t, err)
-	return done
+// restore restores a snapshot through the leader of nodes, which it returns; again where the leadership is lost meanwhile: a
+// follower that restores answers no heartbeats, which takes long on a busy disk.
+func (f *fleet) restore(snapshot []byte, otherCluster bool, nodes ...*node) (leader *node, done Restored) {
+	f.t.Helper()
+	f.eventually("a snapshot is restored", func() (err error) {
+		leader = f.leader(nodes...)
+		done, err = leader.cluster.RestoreLocal(f.t.Context(), bytes.NewReader(snapshot), otherCluster)
+		return err
+	})
+	return leader, done
 }
 
 func (n *node) has(tag string) bool {
@@ -52,7 +56,7 @@ func TestRestore(t *testing.T) {
 	others[1].hasTags("gone")
 	others[1].crash()
 
-	done := leader.restore(saved, false)
+	leader, done := f.restore(saved, false, leader, others[0])
 	if done.Before < before || done.Index <= done.Before {
 		t.Errorf("restored at index %d after %d, the last write was at %d", done.Index, done.Before, before)
 	}
@@ -137,7 +141,7 @@ func TestRestoreRefused(t *testing.T) {
 	}
 
 	// By force it becomes a snapshot of this cluster, and the holders of the other one are forgotten.
-	leader.restore(theirs, true)
+	leader, _ = f.restore(theirs, true, nodes...)
 	if leader.has("ours") || !leader.has("theirs") || leader.catalog.Snapshot().ClusterID() != leader.cluster.ClusterID() {
 		t.Errorf("cluster %s, tags %v", leader.catalog.Snapshot().ClusterID(),
 			leader.catalog.Snapshot().Tags("default", "team/app", "", 9))

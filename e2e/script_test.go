@@ -84,6 +84,7 @@ func ours() map[string]command {
 	return map[string]command{
 		"upstream": (*scene).upstreamCommand, "cluster": (*scene).clusterCommand,
 		"sigkill": (*scene).sigkill, "sigterm": (*scene).sigterm, "start": (*scene).start, "wipe": (*scene).wipe,
+		"damage-log": (*scene).damageLog, "voters-noted": (*scene).votersNoted, "rejoined": (*scene).rejoined,
 		"damage": (*scene).damage, "intact": (*scene).intact, "absent": (*scene).absent,
 		"pull": (*scene).pull, "verify": (*scene).verify, "exits": (*scene).exits, "shows": (*scene).shows,
 		"version": (*scene).version, "pin": (*scene).pin, "level": (*scene).level, "load": (*scene).loadCommand,
