@@ -40,6 +40,7 @@ type testCluster struct {
 	dead      map[catalog.NodeID]bool
 	held      []catalog.Entry // while lagging: committed, not applied
 	lagging   bool
+	log       []byte          // every command, as it is in the log
 	early     []digest.Digest // published before they were durable on their holder
 }
 
@@ -136,6 +137,7 @@ func (c *testCluster) Apply(_ context.Context, command catalog.Command) (catalog
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.early = append(c.early, early...)
+	c.log = append(c.log, encoded...)
 	if c.elections > 0 {
 		c.elections--
 		return 0, errdef.New(errdef.OutcomeUnknown, "the leader changed")

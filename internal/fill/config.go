@@ -4,12 +4,15 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ocistern/ocistern/blobstore"
 	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/credential"
+	"github.com/ocistern/ocistern/internal/egress"
 )
 
 // Policy says how long what an upstream said may be used. Package registry reads the times from the catalog; only a
@@ -38,6 +41,13 @@ type Upstream struct {
 	Name string
 	// URL is where it is reached: scheme and host, HTTPS unless it says http://. Empty means https://Name.
 	URL string
+	// Credential is what it is shown when it asks, for each tenant. Empty means nothing.
+	Credential credential.Config
+	// TLS has further authorities and the node's certificate for it.
+	TLS egress.TLS
+	// Allow has addresses that are not public and where it may send us to: redirects and token services. It itself may
+	// be anywhere. Over plain HTTP only these are reached besides itself.
+	Allow []netip.Prefix
 }
 
 // Timings bounds how long the parts of a flight may take. A zero field takes the default.

@@ -21,7 +21,7 @@ import (
 //
 // It fails as Refresh does, but for what cannot be published: verified content is answered without a quorum.
 func (f *Filler) Fetch(ctx context.Context, key ContentKey, offset int64) (*Stream, error) {
-	u, path, err := f.upstreamOf(key.Repository)
+	u, path, err := f.upstreamOf(key.Tenant, key.Repository)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -29,6 +30,9 @@ type exchange struct {
 	from    int64         // the first byte that is wanted of a blob
 	begins  int64         // the first byte of the blob that the answer has
 	size    int64         // of the whole blob as the answer states it, else negative
+
+	token string   // that the request under way shows, or ""
+	shown []string // tokens that any request of the operation showed
 }
 
 type exchangeKey struct{}
@@ -43,15 +47,21 @@ func withExchange(ctx context.Context, x *exchange) context.Context {
 // referrers", and a 404 of the second page for a registry without referrers API, which would leave the first page as
 // the whole list.
 type verifier struct {
-	auth *auth.Client
+	auth   *auth.Client
+	tokens *tokens
 }
 
 // Do implements remote.Client.
 func (v *verifier) Do(req *http.Request) (*http.Response, error) {
 	askRange(req)
+	x := exchangeOf(req.Context())
+	v.tokens.renew(x)
 	resp, err := v.auth.Do(req)
 	if err != nil {
-		return nil, authFailure(err)
+		return nil, authFailure(err, errdef.New(errdef.UpstreamInvalid, "it names no token service that may be used"))
+	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		v.tokens.drop(x) // the one that was fetched a moment ago
 	}
 	checked, err := check(req, resp)
 	if err != nil {
@@ -62,13 +72,28 @@ func (v *verifier) Do(req *http.Request) (*http.Response, error) {
 }
 
 // authFailure types an error of the authenticating client: of the network, or of a token service, whose 404 is none of
-// the object that was asked for.
-func authFailure(err error) error {
+// the object that was asked for. What is left are oras-go's own words, which repeat what the upstream said; otherwise
+// stands for them.
+func authFailure(err error, otherwise *errdef.Error) error {
 	var answered *errcode.ErrorResponse
-	if errors.As(err, &answered) {
+	var typed *errdef.Error
+	var network *url.Error
+	switch {
+	case errors.As(err, &answered):
 		return errdef.New(reasonOfStatus(answered.StatusCode), "its token service answered %d", answered.StatusCode)
+	case errors.As(err, &typed), errors.As(err, &network),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return networkFailure(err)
 	}
-	return networkFailure(err)
+	return otherwise
+}
+
+// exchangeOf returns the exchange of a context, or one that nobody else has.
+func exchangeOf(ctx context.Context) *exchange {
+	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		return x
+	}
+	return &exchange{}
 }
 
 func check(req *http.Request, resp *http.Response) (*http.Response, error) {

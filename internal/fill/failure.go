@@ -37,7 +37,7 @@ func reasonOfStatus(status int) errdef.Reason {
 func networkFailure(err error) error {
 	var typed *errdef.Error
 	if errors.As(err, &typed) {
-		return err
+		return typed // alone: http.Client wraps it together with the URL
 	}
 	var outer *url.Error
 	if errors.As(err, &outer) {
@@ -83,7 +83,7 @@ func (u *upstream) answered(answer *errcode.ErrorResponse, object string) error 
 		u.name, answer.StatusCode, text, object)
 	switch failure.Reason {
 	case errdef.UpstreamUnauthorized, errdef.UpstreamDenied:
-		return failure.WithRemedy("check the name, and whether the repository can be read without credentials")
+		return failure.WithRemedy("check the name, and the credentials of the upstream")
 	case errdef.UpstreamThrottled:
 		return failure.WithRemedy("ask again later")
 	}

@@ -13,11 +13,17 @@ import (
 // use.
 type Filler struct {
 	FillerConfig
-	upstreams map[string]*upstream
+	upstreams map[seenBy]*upstream
 	refreshes *flights[Key, catalog.LogIndex]
 	contents  *flights[ContentKey, *arrival]
 	proofs    *proofs
 	unstated  int64 // bytes that a blob of unknown size may have
+}
+
+// seenBy names an upstream as a tenant sees it; tenant is "" for all that have no credentials of their own.
+type seenBy struct {
+	tenant   reference.Tenant
+	upstream string
 }
 
 // NewFiller returns a Filler, or an error of reason CONFIG_INVALID when an upstream is not well configured.
@@ -27,18 +33,21 @@ func NewFiller(config FillerConfig) (*Filler, error) {
 	}
 	config.Timings = config.Timings.withDefaults()
 	f := &Filler{
-		FillerConfig: config, upstreams: map[string]*upstream{}, proofs: newProofs(), unstated: unstatedBytes,
+		FillerConfig: config, upstreams: map[seenBy]*upstream{}, proofs: newProofs(), unstated: unstatedBytes,
 		refreshes: newFlights[Key, catalog.LogIndex](), contents: newFlights[ContentKey, *arrival](),
 	}
 	for _, given := range config.Upstreams {
-		u, err := newUpstream(given, config)
+		all, err := newUpstreams(given, config)
 		if err != nil {
 			return nil, err
 		}
-		if _, twice := f.upstreams[u.name]; twice {
-			return nil, errdef.New(errdef.ConfigInvalid, "upstream %s is configured twice", u.name)
+		for _, u := range all {
+			name := seenBy{u.tenant, u.name}
+			if _, twice := f.upstreams[name]; twice {
+				return nil, errdef.New(errdef.ConfigInvalid, "upstream %s is configured twice", u.name)
+			}
+			f.upstreams[name] = u
 		}
-		f.upstreams[u.name] = u
 	}
 	return f, nil
 }
@@ -62,20 +71,23 @@ func (f *Filler) Close() {
 	f.refreshes.close()
 	f.contents.close()
 	for _, u := range f.upstreams {
-		u.client.auth.Client.CloseIdleConnections()
+		u.close()
 	}
 }
 
 // Mirrors tells whether a repository mirrors a configured upstream.
 func (f *Filler) Mirrors(repository reference.Repository) bool {
-	_, _, err := f.upstreamOf(repository)
+	_, _, err := f.upstreamOf("", repository)
 	return err == nil
 }
 
-// upstreamOf returns the upstream that a repository mirrors, and the repository's name there.
-func (f *Filler) upstreamOf(repository reference.Repository) (*upstream, string, error) {
+// upstreamOf returns the upstream that a repository mirrors, as a tenant sees it, and the repository's name there.
+func (f *Filler) upstreamOf(tenant reference.Tenant, repository reference.Repository) (*upstream, string, error) {
 	host, path := repository.UpstreamHost()
-	u, ok := f.upstreams[host]
+	u, ok := f.upstreams[seenBy{tenant, host}]
+	if !ok {
+		u, ok = f.upstreams[seenBy{"", host}]
+	}
 	switch {
 	case !ok:
 		return nil, "", errdef.New(errdef.UpstreamUnknown, "%s is not a configured upstream", host).

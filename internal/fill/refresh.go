@@ -20,7 +20,7 @@ import (
 // which records nothing; with NO_QUORUM or OUTCOME_UNKNOWN when the answer could not be published, since a tag must
 // mean the same on all nodes.
 func (f *Filler) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (catalog.LogIndex, error) {
-	u, path, err := f.upstreamOf(key.Repository)
+	u, path, err := f.upstreamOf(key.Tenant, key.Repository)
 	if err != nil {
 		return 0, err
 	}

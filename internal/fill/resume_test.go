@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -134,6 +135,7 @@ func TestAnswersToARange(t *testing.T) {
 	for name, c := range rangeAnswers(content, elsewhere.URL) {
 		t.Run(name, func(t *testing.T) {
 			r := newTestRegistry(t)
+			r.configure = func(given *Upstream) { given.Allow = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")} }
 			desc := r.pushBlob("org/app", "", content)
 			r.setSpoil(func(w http.ResponseWriter, req *http.Request) bool {
 				from := 0

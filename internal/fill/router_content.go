@@ -71,7 +71,7 @@ func (r *Router) published(life context.Context, key ContentKey) bool {
 }
 
 func (r *Router) fromAny(life context.Context, key ContentKey, owners []catalog.NodeID, in *intake) error {
-	_, _, err := r.Filler.upstreamOf(key.Repository)
+	_, _, err := r.Filler.upstreamOf(key.Tenant, key.Repository)
 	mirrored := err == nil
 	snapshot := r.Filler.Catalog.Snapshot()
 	if desc, nodes := key.holders(snapshot, r.Members.Self()); len(nodes) > 0 {

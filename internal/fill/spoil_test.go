@@ -51,14 +51,20 @@ func testUpstream(t *testing.T, given Upstream) (*upstream, *tally) {
 func timedUpstream(t *testing.T, given Upstream, timings Timings) (*upstream, *tally) {
 	t.Helper()
 	observer := newTally()
-	u, err := newUpstream(given, FillerConfig{
+	all, err := newUpstreams(given, FillerConfig{
 		ManifestBytes: testLimit, Clock: time.Now, Observer: observer, Timings: timings.withDefaults(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(u.client.auth.Client.CloseIdleConnections)
-	return u, observer
+	for _, u := range all {
+		t.Cleanup(u.close)
+		if u.tenant == "" {
+			return u, observer
+		}
+	}
+	t.Fatal("nobody sees the upstream")
+	return nil, nil
 }
 
 // headerlessWriter drops the digest header.
@@ -201,7 +207,7 @@ func failures() []failing {
 		{"redirect loop", func(w http.ResponseWriter, req *http.Request) bool {
 			http.Redirect(w, req, req.URL.Path+"?signature=secret", http.StatusTemporaryRedirect)
 			return true
-		}, unavailable, unavailable, unavailable, false},
+		}, invalid, invalid, invalid, false},
 		{"wrong digest header", func(w http.ResponseWriter, req *http.Request) bool {
 			w.Header().Set(headerDigest, digest.FromString("other").String())
 			return answer(index, `{"schemaVersion":2,"manifests":[]}`)(w, req)

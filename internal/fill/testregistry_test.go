@@ -26,7 +26,8 @@ import (
 type testRegistry struct {
 	*httptest.Server
 	noReferrersAPI bool
-	pageSize       int // of the referrers API; 0 for one page
+	pageSize       int             // of the referrers API; 0 for one page
+	configure      func(*Upstream) // how it is configured besides its URL
 
 	// mu guards the fields below.
 	mu        sync.Mutex
@@ -51,7 +52,13 @@ func newTestRegistry(t *testing.T) *testRegistry {
 	return r
 }
 
-func (r *testRegistry) upstream() Upstream { return Upstream{Name: "up.test", URL: r.URL} }
+func (r *testRegistry) upstream() Upstream {
+	given := Upstream{Name: "up.test", URL: r.URL}
+	if r.configure != nil {
+		r.configure(&given)
+	}
+	return given
+}
 
 // setSpoil replaces how answers are spoiled.
 func (r *testRegistry) setSpoil(spoil func(http.ResponseWriter, *http.Request) bool) {

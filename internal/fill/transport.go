@@ -7,12 +7,14 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/retry"
 
+	"github.com/ocistern/ocistern/internal/egress"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
@@ -25,31 +27,30 @@ const (
 	operationRedirect  = "redirect"
 )
 
-// newAuthClient returns the HTTP client of one upstream: connections and tokens are shared by all of its repositories.
-func newAuthClient(upstream string, timings Timings, observer Observer) *auth.Client {
-	base := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		ForceAttemptHTTP2:     true,
-		MaxIdleConnsPerHost:   32,
-		IdleConnTimeout:       90 * time.Second,
-		TLSHandshakeTimeout:   5 * time.Second,
-		ResponseHeaderTimeout: timings.Stall,
-		// Bytes are passed on as the upstream has them: no transparent decompression, no lost Content-Length.
-		DisableCompression: true,
+// newHTTPClient returns the HTTP client of one upstream. Its connections are shared by all tenants: a connection has no
+// credentials other than the node's certificate.
+func newHTTPClient(upstream string, way *egress.Transport, observer Observer) *http.Client {
+	counted := &countingTransport{base: way, upstream: upstream, observer: observer}
+	return &http.Client{
+		Transport:     &retry.Transport{Base: counted, Policy: func() retry.Policy { return retryPolicy{} }},
+		CheckRedirect: way.CheckRedirect,
 	}
-	counted := &countingTransport{base: base, upstream: upstream, observer: observer}
-	client := &auth.Client{
-		Client: &http.Client{Transport: &retry.Transport{
-			Base: counted, Policy: func() retry.Policy { return retryPolicy{} },
-		}},
-		Cache: auth.NewCache(),
-	}
-	client.SetUserAgent("ocistern")
-	return client
 }
 
-// countingTransport tells the observer about every request that reaches the network.
+// newAuthClient returns the client that answers the upstream's challenges as one tenant; its tokens are shared by all
+// repositories.
+func newAuthClient(client *http.Client, tokens *tokens) *auth.Client {
+	authenticating := &auth.Client{
+		Client: client, Cache: tokens, Credential: tokens.credential, ClientID: "ocistern",
+		// Package egress checks where connections go, when they are made. A look at the name before is no use.
+		BlockedRealmPrefixes: []netip.Prefix{},
+	}
+	authenticating.SetUserAgent("ocistern")
+	return authenticating
+}
+
+// countingTransport tells the observer about every request that reaches the network, and narrows what an upstream wants
+// us to ask a token for.
 type countingTransport struct {
 	base     http.RoundTripper
 	upstream string
@@ -64,6 +65,9 @@ func (t *countingTransport) RoundTrip(req *http.Request) (*http.Response, error)
 		failure = errdef.New(reasonOfStatus(resp.StatusCode), "status %d", resp.StatusCode)
 	}
 	t.observer.UpstreamRequest(t.upstream, operationOf(req), failure)
+	if err == nil && resp.StatusCode == http.StatusUnauthorized {
+		narrowChallenge(resp.Header)
+	}
 	return resp, err
 }
 
@@ -118,9 +122,10 @@ func (retryPolicy) Retry(attempt int, resp *http.Response, err error) (time.Dura
 func retryable(resp *http.Response, err error) bool {
 	if err != nil {
 		var certificate *tls.CertificateVerificationError
+		var refused *errdef.Error
 		var network net.Error
 		slow := errors.As(err, &network) && network.Timeout()
-		return !slow && !errors.As(err, &certificate) &&
+		return !slow && !errors.As(err, &certificate) && !errors.As(err, &refused) &&
 			!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 	}
 	switch resp.StatusCode {

@@ -15,6 +15,8 @@ import (
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
 
+	"github.com/ocistern/ocistern/internal/credential"
+	"github.com/ocistern/ocistern/internal/egress"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/reference"
 )
@@ -28,13 +30,15 @@ const (
 	maxReferrersPages = 256
 )
 
-// upstream is one registry, asked through oras-go.
+// upstream is one registry as one tenant sees it, asked through oras-go.
 type upstream struct {
 	name      string
+	tenant    reference.Tenant // "" for all that have no credentials of their own
 	host      string
 	plainHTTP bool
 	limit     int64 // of a manifest, in bytes
 	client    *verifier
+	way       *egress.Transport
 	clock     func() time.Time
 
 	// mu guards repositories.
@@ -48,8 +52,45 @@ type knownRepository struct {
 	until time.Time
 }
 
-// newUpstream returns an error of reason CONFIG_INVALID for a name or URL that cannot be one.
-func newUpstream(given Upstream, config FillerConfig) (*upstream, error) {
+// newUpstreams returns an upstream as its tenants see it: those with credentials of their own, and all others. It fails
+// with CONFIG_INVALID for a name or URL that cannot be one, and for TLS files that cannot be used.
+func newUpstreams(given Upstream, config FillerConfig) ([]*upstream, error) {
+	base, err := baseURL(given)
+	if err != nil {
+		return nil, err
+	}
+	way, err := egress.New(egress.Config{
+		URL: base, TLS: given.TLS, Allow: given.Allow, HeaderTimeout: config.Timings.Stall,
+	})
+	if err != nil {
+		return nil, errdef.Wrap(errdef.ReasonOf(err), err, "upstream %s", given.Name)
+	}
+	client := newHTTPClient(given.Name, way, config.Observer)
+	seen := map[reference.Tenant]credential.Files{"": given.Credential.Files}
+	for tenant, files := range given.Credential.Tenants {
+		if _, err := reference.ParseTenant(string(tenant)); err != nil {
+			return nil, errdef.Wrap(errdef.ConfigInvalid, err, "credentials of upstream %s", given.Name)
+		}
+		seen[tenant] = files
+	}
+	var all []*upstream
+	for tenant, files := range seen {
+		source, err := credential.NewSource(files, base.Host)
+		if err != nil {
+			return nil, errdef.Wrap(errdef.ReasonOf(err), err, "credentials of upstream %s", given.Name)
+		}
+		tokens := newTokens(base.Host, source, config.Timings.Metadata)
+		all = append(all, &upstream{
+			name: given.Name, tenant: tenant, host: base.Host, plainHTTP: base.Scheme == "http",
+			limit: config.ManifestBytes, clock: config.Clock, way: way,
+			client: &verifier{auth: newAuthClient(client, tokens), tokens: tokens}, repositories: map[string]knownRepository{},
+		})
+	}
+	return all, nil
+}
+
+// baseURL returns scheme and host of an upstream.
+func baseURL(given Upstream) (*url.URL, error) {
 	if _, err := reference.ParseRepository(given.Name); err != nil || strings.Contains(given.Name, "/") {
 		return nil, errdef.New(errdef.ConfigInvalid, "%q cannot be the name of an upstream", shorten(given.Name)).
 			WithRemedy("the first segment of repository names, for example ghcr.io")
@@ -67,11 +108,13 @@ func newUpstream(given Upstream, config FillerConfig) (*upstream, error) {
 		return nil, errdef.New(errdef.ConfigInvalid, "the URL of upstream %s is not scheme and host", given.Name).
 			WithRemedy("for example https://ghcr.io, or http://127.0.0.1:5000")
 	}
-	return &upstream{
-		name: given.Name, host: parsed.Host, plainHTTP: parsed.Scheme == "http", limit: config.ManifestBytes,
-		client: &verifier{auth: newAuthClient(given.Name, config.Timings, config.Observer)}, clock: config.Clock,
-		repositories: map[string]knownRepository{},
-	}, nil
+	return parsed, nil
+}
+
+// close stops fetching tokens, and closes the connections that no request uses.
+func (u *upstream) close() {
+	u.client.tokens.fetches.close()
+	u.way.CloseIdleConnections()
 }
 
 // manifest asks for a manifest by tag or digest: one request. The bytes match the descriptor.
@@ -83,7 +126,7 @@ func (u *upstream) manifest(ctx context.Context, path, ref string) (ocispec.Desc
 	object := "manifest " + path + " " + ref
 	desc, body, err := u.repository(path).FetchReference(withExchange(ctx, x), ref)
 	if err != nil {
-		return ocispec.Descriptor{}, nil, u.failure(err, object)
+		return ocispec.Descriptor{}, nil, u.client.tokens.clean(x, u.failure(err, object))
 	}
 	defer body.Close()
 	content, err := io.ReadAll(body) // in memory and within the limit already
@@ -107,11 +150,11 @@ func (u *upstream) referrers(ctx context.Context, path string, subject digest.Di
 		return u.referrersByShortTag(ctx, path, subject)
 	}
 	if err != nil {
-		return nil, u.failure(err, object)
+		return nil, u.client.tokens.clean(x, u.failure(err, object))
 	}
 	list, err := cleanReferrers(all)
 	if err != nil {
-		return nil, u.failure(err, object)
+		return nil, u.client.tokens.clean(x, u.failure(err, object))
 	}
 	return list, nil
 }
@@ -142,7 +185,7 @@ func (u *upstream) blob(ctx context.Context, path string, dgst digest.Digest, of
 	x := &exchange{from: offset}
 	_, body, err := u.repository(path).Blobs().FetchReference(withExchange(ctx, x), dgst.String())
 	if err != nil {
-		return nil, u.failure(err, "blob "+path+" "+dgst.String())
+		return nil, u.client.tokens.clean(x, u.failure(err, "blob "+path+" "+dgst.String()))
 	}
 	return &piece{ReadCloser: body, begins: x.begins, size: x.size}, nil
 }

@@ -277,7 +277,11 @@ func TestUpstreamConfiguration(t *testing.T) {
 		{Upstream{Name: "up.test", URL: "ftp://registry.example"}, "", false},
 		{Upstream{Name: "up.test", URL: "http://"}, "", false},
 	} {
-		u, err := newUpstream(c.given, FillerConfig{Observer: newTally()})
+		all, err := newUpstreams(c.given, FillerConfig{Observer: newTally()})
+		u := &upstream{}
+		if len(all) == 1 {
+			u = all[0]
+		}
 		switch {
 		case c.host == "" && !errors.Is(err, errdef.ErrConfigInvalid):
 			t.Errorf("%+v: got %v", c.given, err)
