@@ -12,18 +12,21 @@ import (
 	"github.com/ocistern/ocistern/e2e/nodes"
 )
 
-// damageLog is `damage-log NODE...`: the second half of a dead node's Raft log is lost.
+// damageLog is `damage-log NODE...`: one byte of a dead node's Raft log changes, on the first page, so that it is not one of
+// those which nothing uses.
 func (s *scene) damageLog(_ *testscript.TestScript, args []string) error {
+	const inMeta = 24
 	return s.each(args, func(node *nodes.Node) error {
 		if node.Running() {
 			return fmt.Errorf("%s runs", node.Name)
 		}
 		path := filepath.Join(node.DataDir(), "raft", "raft.db")
-		info, err := os.Stat(path)
+		content, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		return os.Truncate(path, info.Size()/2)
+		content[inMeta] ^= 0xff
+		return os.WriteFile(path, content, 0o600)
 	})
 }
 
