@@ -28,18 +28,23 @@ type Provenance struct {
 	CatalogIndex uint64 `json:"catalogIndex"`
 	// Source tells whether the content was mirrored or pushed.
 	Source Source `json:"source"`
-	// Fresh is false when the upstream should have been asked again but could not be.
+	// Fresh is false when the upstream should have been asked again but could not be, or is being asked.
 	Fresh bool `json:"fresh"`
+	// Why is the ground of the answer in one word: fresh, pinned, immutable, pushed, digest, seen, revalidating, or the reason
+	// of the failure that a stale answer bridges. Empty when the node is too old to tell.
+	Why string `json:"why,omitempty"`
 	// StaleReason tells why; empty when Fresh.
 	StaleReason string `json:"staleReason,omitempty"`
 	// Observed is when the upstream last confirmed the answer; zero for pushed and for immutable content.
 	Observed time.Time `json:"observed,omitzero"`
+	// AgeSeconds is the time since Observed when the node answered, by its own clock; zero when Observed is.
+	AgeSeconds float64 `json:"ageSeconds,omitzero"`
 	// Node is the name of the node that answered.
 	Node string `json:"node"`
 }
 
 // Age is how long before now the upstream last confirmed the answer; zero for pushed and for immutable content. It
-// compares the clock of the caller with that of the node.
+// compares the clock of the caller with that of the node; AgeSeconds does not.
 func (p Provenance) Age(now time.Time) time.Duration {
 	if p.Observed.IsZero() {
 		return 0
@@ -62,7 +67,8 @@ type ReferrerList struct {
 func provenanceOf(p *registryv1.Provenance) Provenance {
 	return Provenance{
 		CatalogIndex: p.GetCatalogIndex(), Source: sourceOf(p.GetSource()), Node: p.GetNode(),
-		Fresh: p.GetFresh(), StaleReason: p.GetStaleReason(), Observed: timeOf(p.GetObserved()),
+		Fresh: p.GetFresh(), StaleReason: p.GetStaleReason(), Why: p.GetWhy(), Observed: timeOf(p.GetObserved()),
+		AgeSeconds: p.GetAge().AsDuration().Seconds(),
 	}
 }
 

@@ -124,6 +124,7 @@ func TestReferrersAndProvenance(t *testing.T) {
 	}
 	want := client.Provenance{
 		CatalogIndex: 42, Source: client.SourceUpstream, Fresh: true, Observed: testnode.Observed(), Node: "a",
+		Why: "fresh", AgeSeconds: testnode.Age.Seconds(),
 	}
 	if list.Provenance != want {
 		t.Errorf("provenance %+v, want %+v", list.Provenance, want)

@@ -65,12 +65,20 @@ func showResolution(out io.Writer, output format, ref string, r client.Resolutio
 func origins(p client.Provenance) string {
 	text := string(p.Source)
 	if !p.Observed.IsZero() {
-		text += fmt.Sprintf(", confirmed %s ago", p.Age(time.Now()).Round(time.Second))
+		age := time.Duration(p.AgeSeconds * float64(time.Second))
+		if p.Why == "" { // a node that tells neither
+			age = p.Age(time.Now())
+		}
+		text += fmt.Sprintf(", confirmed %s ago", age.Round(time.Second))
 	}
-	if p.Fresh {
-		return text + ", fresh"
+	if !p.Fresh {
+		return text + ", STALE: " + p.StaleReason
 	}
-	return text + ", STALE: " + p.StaleReason
+	text += ", fresh"
+	if p.Why != "" && p.Why != "fresh" && p.Why != string(p.Source) {
+		text += " (" + p.Why + ")"
+	}
+	return text
 }
 
 func newReferrersCommand() *cobra.Command {

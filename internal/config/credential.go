@@ -11,10 +11,12 @@ type Credential struct {
 	Upstream string           // name of a configured one
 	Tenant   reference.Tenant // whose requests it is for; empty for all tenants without one of their own
 
-	// One of these is set: a docker config.json, a name with its password, or a token.
+	// One of these is set: a docker config.json, a name with its password, a bearer token, or a token that a
+	// token service exchanges for one.
 	DockerConfig               string
 	UsernameFile, PasswordFile string
 	TokenFile                  string
+	IdentityTokenFile          string
 }
 
 func credentials() *structure {
@@ -29,8 +31,10 @@ func credentials() *structure {
 			set: into(path, func(c *Credential) *string { return &c.UsernameFile })},
 		{name: "password-file", doc: "file with its password",
 			set: into(path, func(c *Credential) *string { return &c.PasswordFile })},
-		{name: "token-file", doc: "file with a token",
+		{name: "token-file", doc: "file with a bearer token for the registry",
 			set: into(path, func(c *Credential) *string { return &c.TokenFile })},
+		{name: "identity-token-file", doc: "file with a token that a token service exchanges (OAuth2 refresh token)",
+			set: into(path, func(c *Credential) *string { return &c.IdentityTokenFile })},
 	}, addCredential)
 }
 
@@ -45,14 +49,14 @@ func addCredential(c *Config, item Item, added Credential) error {
 		return item.wrong("upstream %s has two credentials for one tenant", added.Upstream).WithRemedy("keep one of them")
 	}
 	ways := 0
-	for _, given := range []string{added.DockerConfig, added.UsernameFile + added.PasswordFile, added.TokenFile} {
+	for _, given := range []string{added.DockerConfig, added.UsernameFile + added.PasswordFile, added.TokenFile, added.IdentityTokenFile} {
 		if given != "" {
 			ways++
 		}
 	}
 	if ways != 1 || (added.UsernameFile == "") != (added.PasswordFile == "") {
-		return item.wrong("a credential for %s is not one of the three kinds", added.Upstream).
-			WithRemedy("give docker-config, or username-file and password-file, or token-file")
+		return item.wrong("a credential for %s is not one of the four kinds", added.Upstream).
+			WithRemedy("give docker-config, or username-file and password-file, or token-file, or identity-token-file")
 	}
 	c.Credentials = append(c.Credentials, added)
 	return nil

@@ -35,9 +35,9 @@ func TestWrongItems(t *testing.T) {
 
 		{"unknown upstream", up + "credentials:\n- {upstream: ghcr, token-file: /t}\n",
 			`config.yaml:3: a credential is for "ghcr", which is not a configured upstream (add it to upstreams`},
-		{"no kind", up + "credentials:\n- {upstream: ghcr.io}\n", "config.yaml:3: a credential for ghcr.io is not one of the three kinds"},
-		{"two kinds", up + "credentials:\n- {upstream: ghcr.io, token-file: /t, docker-config: /c}\n", "is not one of the three kinds"},
-		{"half a kind", up + "credentials:\n- {upstream: ghcr.io, password-file: /t}\n", "is not one of the three kinds"},
+		{"no kind", up + "credentials:\n- {upstream: ghcr.io}\n", "config.yaml:3: a credential for ghcr.io is not one of the four kinds"},
+		{"two kinds", up + "credentials:\n- {upstream: ghcr.io, token-file: /t, docker-config: /c}\n", "is not one of the four kinds"},
+		{"half a kind", up + "credentials:\n- {upstream: ghcr.io, password-file: /t}\n", "is not one of the four kinds"},
 		{"two for one tenant", up + "credentials:\n- {upstream: ghcr.io, token-file: /t}\n- {upstream: ghcr.io, token-file: /u}\n",
 			"config.yaml:4: upstream ghcr.io has two credentials for one tenant"},
 		{"no tenant", up + "credentials:\n- {upstream: ghcr.io, tenant: A, token-file: /t}\n", `credentials.tenant "A" is not a tenant`},

@@ -150,6 +150,7 @@ func declare(w http.ResponseWriter, p registry.Provenance) {
 	header := w.Header()
 	header.Set("Ocistern-Catalog-Index", strconv.FormatUint(uint64(p.Index), 10))
 	header.Set("Ocistern-Node", p.Node)
+	header.Set("Ocistern-Why", string(p.Why))
 	switch p.Source {
 	case catalog.SourceUpstream:
 		header.Set("Ocistern-Source", "upstream")
@@ -158,7 +159,7 @@ func declare(w http.ResponseWriter, p registry.Provenance) {
 	}
 	if !p.Observed.IsZero() {
 		header.Set("Ocistern-Observed", p.Observed.UTC().Format(time.RFC3339Nano))
-		header.Set("Age", strconv.FormatInt(max(0, int64(time.Since(p.Observed)/time.Second)), 10))
+		header.Set("Age", strconv.FormatInt(int64(p.Age/time.Second), 10))
 	}
 	if !p.Fresh {
 		header.Set("Ocistern-Stale", p.StaleReason)

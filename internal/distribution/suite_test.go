@@ -100,7 +100,10 @@ func provenanceOf(header http.Header) registry.Provenance {
 	p := registry.Provenance{
 		Index: catalog.LogIndex(index), Source: source[header.Get("Ocistern-Source")], Node: header.Get("Ocistern-Node"),
 		StaleReason: header.Get("Ocistern-Stale"), Fresh: header.Get("Ocistern-Stale") == "",
+		Why: registry.Why(header.Get("Ocistern-Why")),
 	}
+	age, _ := strconv.Atoi(header.Get("Age")) // zero when there is none
+	p.Age = time.Duration(age) * time.Second
 	p.Observed, _ = time.Parse(time.RFC3339Nano, header.Get("Ocistern-Observed")) // zero when there is none
 	return p
 }

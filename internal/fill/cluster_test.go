@@ -89,7 +89,7 @@ func (n *testNode) start(t *testing.T) {
 	}
 	n.filler, err = NewFiller(FillerConfig{
 		Catalog: n.catalog, Store: n.store, Proposer: n, Holders: n, Self: n.id, Upstreams: []Upstream{n.upstream()},
-		Policy: DefaultPolicy(), ManifestBytes: testLimit, Clock: time.Now, Observer: n.observer, Timings: n.timings,
+		ManifestBytes: testLimit, Clock: time.Now, Observer: n.observer, Timings: n.timings,
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -13,27 +13,8 @@ import (
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/credential"
 	"github.com/ocistern/ocistern/internal/egress"
+	"github.com/ocistern/ocistern/internal/policy"
 )
-
-// Policy says how long what an upstream said may be used. Package registry reads the times from the catalog; only a
-// refresh writes them. One policy for all upstreams for now; issue 4 makes it one per upstream and repository.
-type Policy struct {
-	// FreshFor is how long a tag is answered without asking again.
-	FreshFor time.Duration
-	// ReferrersFreshFor is the same for a referrers list.
-	ReferrersFreshFor time.Duration
-	// StaleFor is how much longer either may be answered, declared stale, while the upstream cannot be asked.
-	StaleFor time.Duration
-	// AbsentFor is how long a definite 404 is believed.
-	AbsentFor time.Duration
-}
-
-// DefaultPolicy returns the policy of a node that configures none.
-func DefaultPolicy() Policy {
-	return Policy{
-		FreshFor: 5 * time.Minute, ReferrersFreshFor: 5 * time.Minute, StaleFor: 24 * time.Hour, AbsentFor: 10 * time.Second,
-	}
-}
 
 // Upstream is one registry that may be asked. Upstreams are an allow-list: none is ever dialled from a caller's input.
 type Upstream struct {
@@ -69,7 +50,9 @@ type FillerConfig struct {
 	Self     catalog.NodeID
 	// Upstreams may be empty; then every fill fails with reason UPSTREAM_UNKNOWN.
 	Upstreams []Upstream
-	Policy    Policy
+	// Policies say how long the answers about a repository may be used: a refresh writes the times into the catalog. Nil is
+	// the default for all.
+	Policies *policy.Set
 	// ManifestBytes bounds a manifest, and all pages of a referrers list together. Default 4 MiB.
 	ManifestBytes int64
 	Timings       Timings

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/policy"
 	"github.com/ocistern/ocistern/internal/reference"
 )
 
@@ -171,7 +172,7 @@ func TestWhatIsPublished(t *testing.T) {
 	snapshot := c.nodes[2].catalog.Snapshot()
 	tag, _ := snapshot.Tag(testTenant, testRepository, "v1")
 	if tag.Descriptor.Digest != image.Digest || tag.Descriptor.MediaType != image.MediaType ||
-		tag.Freshness.FreshUntil.Sub(tag.Freshness.Observed) != DefaultPolicy().FreshFor ||
+		tag.Freshness.FreshUntil.Sub(tag.Freshness.Observed) != policy.Default().FreshFor ||
 		tag.Source != catalog.SourceUpstream {
 		t.Errorf("tag %+v", tag)
 	}

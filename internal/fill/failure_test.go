@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/policy"
 	"github.com/ocistern/ocistern/internal/reference"
 )
 
@@ -110,7 +111,7 @@ func TestAbsenceIsRecordedAndBelievedForAWhile(t *testing.T) {
 	if list, ok := snapshot.Referrers(testTenant, testRepository, missing); !ok || len(list.Descriptors) != 0 {
 		t.Errorf("the empty list is not proven: %+v", list)
 	}
-	now = now.Add(DefaultPolicy().AbsentFor)
+	now = now.Add(policy.Default().AbsentFor)
 	if counts := ask(); counts["/v2/org/app/manifests/"+missing.String()] != 1 {
 		t.Errorf("an old absence is still believed: %v", counts)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/policy"
 	"github.com/ocistern/ocistern/internal/reference"
 )
 
@@ -30,6 +31,9 @@ type seenBy struct {
 func NewFiller(config FillerConfig) (*Filler, error) {
 	if config.ManifestBytes == 0 {
 		config.ManifestBytes = DefaultManifestBytes
+	}
+	if config.Policies == nil {
+		config.Policies = policy.Defaults()
 	}
 	config.Timings = config.Timings.withDefaults()
 	f := &Filler{
@@ -133,7 +137,7 @@ func (f *Filler) publish(life context.Context, command catalog.Command) (catalog
 func (f *Filler) absence(
 	tenant reference.Tenant, repository reference.Repository, kind catalog.AbsenceKind, ref string, observed time.Time,
 ) catalog.RecordAbsence {
-	until := observed.Add(f.Policy.AbsentFor)
+	until := observed.Add(f.Policies.For(repository).AbsentFor)
 	return catalog.RecordAbsence{Tenant: tenant, Repository: repository, Absences: []catalog.Absence{{
 		Kind: kind, Reference: ref,
 		Freshness: catalog.Freshness{Observed: observed, FreshUntil: until, StaleUntil: until},

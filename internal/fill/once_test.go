@@ -15,6 +15,7 @@ import (
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/policy"
 )
 
 // counted fails for every object that the registry was asked for more than once.
@@ -141,7 +142,7 @@ func TestFreshFactsAreNotAskedForAgain(t *testing.T) {
 			t.Errorf("answered with index %d, before %d", again, published)
 		}
 		refresh(published, 1) // the caller has seen it and wants a newer one
-		now = now.Add(DefaultPolicy().FreshFor)
+		now = now.Add(policy.Default().FreshFor)
 		refresh(seen, 1)
 	}
 }

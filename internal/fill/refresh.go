@@ -131,7 +131,7 @@ func (f *Filler) refreshTag(
 	command := f.published(key.Tenant, key.Repository, desc, observed)
 	command.Manifests = []catalog.Manifest{manifest}
 	command.Tags = []catalog.TagUpdate{{
-		Name: tag, Descriptor: desc, Freshness: f.freshness(observed, f.Policy.FreshFor),
+		Name: tag, Descriptor: desc, Freshness: f.freshness(key, observed),
 	}}
 	return f.publish(life, command)
 }
@@ -166,7 +166,7 @@ func (f *Filler) refreshReferrers(life context.Context, u *upstream, path string
 	return f.publish(life, catalog.Publish{
 		Tenant: key.Tenant, Repository: key.Repository, Source: catalog.SourceUpstream, Time: observed, Holder: f.Self,
 		Referrers: []catalog.Referrers{{
-			Subject: key.subject(), Descriptors: list, Freshness: f.freshness(observed, f.Policy.ReferrersFreshFor),
+			Subject: key.subject(), Descriptors: list, Freshness: f.freshness(key, observed),
 		}},
 	})
 }
@@ -181,7 +181,13 @@ func (f *Filler) published(
 	}
 }
 
-func (f *Filler) freshness(observed time.Time, freshFor time.Duration) catalog.Freshness {
+// freshness bounds the use of an answer by the policy of its repository.
+func (f *Filler) freshness(key Key, observed time.Time) catalog.Freshness {
+	p := f.Policies.For(key.Repository)
+	freshFor := p.FreshFor
+	if key.Kind == KindReferrers {
+		freshFor = p.ReferrersFreshFor
+	}
 	until := observed.Add(freshFor)
-	return catalog.Freshness{Observed: observed, FreshUntil: until, StaleUntil: until.Add(f.Policy.StaleFor)}
+	return catalog.Freshness{Observed: observed, FreshUntil: until, StaleUntil: until.Add(p.StaleFor)}
 }

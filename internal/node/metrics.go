@@ -33,8 +33,8 @@ func newMetrics(version string, upstreams []config.Upstream) *metrics {
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ocistern_requests_total",
-			Help: "Requests answered, by use case, where the answer came from (catalog, fill, stale, none) and " +
-				"result (ok or the reason).",
+			Help: "Requests answered, by use case, where the answer came from (catalog, revalidating, " +
+				"fill, stale, none) and result (ok or the reason).",
 		}, []string{"api", "source", "result"}),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "ocistern_request_duration_seconds",
@@ -73,7 +73,7 @@ func newMetrics(version string, upstreams []config.Upstream) *metrics {
 // asked; of what had to be filled, package fill knows.
 func (m *metrics) observe(seen registry.Observation) {
 	host, _ := seen.Repository.UpstreamHost()
-	if seen.Source == "catalog" && seen.API != "tags" && m.mirrored[host] {
+	if (seen.Source == "catalog" || seen.Source == "revalidating") && seen.API != "tags" && m.mirrored[host] {
 		m.Avoided(host)
 	}
 	m.requests.WithLabelValues(seen.API, seen.Source, seen.Result).Inc()

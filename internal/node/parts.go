@@ -14,6 +14,7 @@ import (
 	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/fill"
+	"github.com/ocistern/ocistern/internal/policy"
 	"github.com/ocistern/ocistern/internal/rpc"
 )
 
@@ -147,14 +148,13 @@ func (n *Node) nodePeers() *rpc.NodePeers {
 
 func (n *Node) openFill() error {
 	members, logger := n.cluster.Load(), n.options.Logger.With("part", "fill")
-	var upstreams []fill.Upstream
-	for _, u := range n.config.Upstreams {
-		upstreams = append(upstreams, fill.Upstream{Name: u.Name, URL: u.URL})
+	policies, err := policy.NewSet(n.config.Policies)
+	if err != nil {
+		return err
 	}
-	var err error
 	n.filler, err = fill.NewFiller(fill.FillerConfig{
 		Catalog: n.catalog, Store: n.store, Proposer: members, Holders: n.nodePeers(), Self: members.Self(),
-		Upstreams: upstreams, Policy: fill.DefaultPolicy(), ManifestBytes: n.config.Limits.ManifestBytes,
+		Upstreams: upstreamsOf(n.config), Policies: policies, ManifestBytes: n.config.Limits.ManifestBytes,
 		Clock: time.Now, Logger: logger, Observer: n.metrics,
 	})
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/ocistern/ocistern/internal/distribution"
 	"github.com/ocistern/ocistern/internal/errdef"
-	"github.com/ocistern/ocistern/internal/policy"
 	"github.com/ocistern/ocistern/internal/registry"
 	"github.com/ocistern/ocistern/internal/rpc"
 )
@@ -54,10 +53,10 @@ func (n *Node) servePeers() error {
 func (n *Node) serveCallers() error {
 	answers := registry.New(registry.Config{
 		Catalog: n.catalog, Store: n.store, Fill: n.router, Consensus: n.cluster.Load(), Node: n.config.Name,
-		Ready: n.caughtUp, Clock: time.Now, ManifestBytes: n.config.Limits.ManifestBytes,
+		Policies: n.filler.Policies, Ready: n.caughtUp, Clock: time.Now, ManifestBytes: n.config.Limits.ManifestBytes,
 	})
 	steward := &registry.Steward{StewardConfig: registry.StewardConfig{
-		Cache: answers, Policies: policy.Defaults(), Proposer: n.cluster.Load(), Followers: followers{n.cluster.Load()},
+		Cache: answers, Policies: n.filler.Policies, Proposer: n.cluster.Load(), Followers: followers{n.cluster.Load()},
 	}}
 	cache := registry.Observed(answers, n.metrics.observe)
 	calls := rpc.NewRegistryServer(rpc.RegistryConfig{

@@ -17,7 +17,8 @@ import (
 
 // Policy holds what is in effect for one repository. It is shared: do not change it.
 type Policy struct {
-	// FreshFor is how long a tag is answered without asking the upstream again; 0 asks for every call.
+	// FreshFor is how long a tag is answered without asking the upstream again. Only where it and RevalidateFor are 0, each
+	// call waits for the upstream.
 	FreshFor time.Duration
 	// RevalidateFor begins where FreshFor ends: for that long an answer is given at once, declared stale, while the upstream
 	// is asked in the background. It never reaches beyond StaleFor.

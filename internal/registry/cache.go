@@ -11,6 +11,7 @@ import (
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/fill"
+	"github.com/ocistern/ocistern/internal/policy"
 	"github.com/ocistern/ocistern/internal/reference"
 )
 
@@ -46,6 +47,9 @@ type Config struct {
 	Fill    Fill
 	// Consensus is asked for LevelLinearizable and LevelBounded only.
 	Consensus Consensus
+	// Policies say which tags are pinned or immutable, and when an answer is renewed in the background. Nil is the default
+	// for all.
+	Policies *policy.Set
 	// Node is the name of this node, as answers declare it.
 	Node string
 	// Ready fails with reason NOT_READY until this node may answer. It is asked on every call.
@@ -62,11 +66,12 @@ type Config struct {
 // An answer from the catalog takes no lock, calls no other node and allocates nothing that grows with the catalog.
 type Cache struct {
 	Config
+	revalidations *revalidations
 }
 
 var _ Registry = (*Cache)(nil)
 
-// New returns a Cache. It starts nothing and needs no closing.
+// New returns a Cache. It needs no closing: what it asks in the background ends with Fill.
 func New(config Config) *Cache {
 	if config.Clock == nil {
 		config.Clock = time.Now
@@ -77,7 +82,10 @@ func New(config Config) *Cache {
 	if config.RefreshWait == 0 {
 		config.RefreshWait = 2 * time.Second
 	}
-	return &Cache{Config: config}
+	if config.Policies == nil {
+		config.Policies = policy.Defaults()
+	}
+	return &Cache{Config: config, revalidations: newRevalidations(config.Fill)}
 }
 
 // view is one call: what it asks, whose it is, and the one snapshot that answers it. A refresh moves the call to a
@@ -124,7 +132,9 @@ func (c *Cache) reach(ctx context.Context, target Target) (catalog.LogIndex, err
 
 // immutable declares an answer that can never become stale: what a digest names.
 func (c *Cache) immutable(v *view, source catalog.Source) Provenance {
-	return Provenance{Index: v.snapshot.Index(), Source: source, Fresh: true, Node: c.Node, Filled: v.filled}
+	return Provenance{
+		Index: v.snapshot.Index(), Source: source, Fresh: true, Why: WhyDigest, Node: c.Node, Filled: v.filled,
+	}
 }
 
 // sourceOf tells where the content of a repository comes from when no record says it.
@@ -170,9 +180,10 @@ func (c *Cache) Tags(
 	limit = max(0, min(limit, maxTags))
 	found := v.snapshot.Tags(v.tenant, v.Repository, last, limit+1)
 	page := TagPage{More: len(found) > limit, Provenance: c.immutable(&v, c.sourceOf(v.Repository))}
+	page.Provenance.Why = WhyPushed
 	switch {
 	case page.Provenance.Source == catalog.SourceUpstream:
-		page.Provenance.Fresh, page.Provenance.StaleReason = false, tagsSeen
+		page.Provenance.Fresh, page.Provenance.Why, page.Provenance.StaleReason = false, WhySeen, tagsSeen
 	case len(found) == 0 && namesHost(v.Repository):
 		return TagPage{}, upstreamUnknown(v.Repository)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/policy"
 	"github.com/ocistern/ocistern/internal/reference"
 	"github.com/ocistern/ocistern/internal/registry"
 	"github.com/ocistern/ocistern/internal/registry/registrytest"
@@ -227,7 +228,7 @@ func TestRemovedUpstream(t *testing.T) {
 // A silent upstream costs a caller who could have a stale answer RefreshWait, not its whole patience.
 func TestStaleAnswerDoesNotWaitForASilentUpstream(t *testing.T) {
 	f := registrytest.New(t)
-	f.Advance(registrytest.FreshFor)
+	f.Advance(registrytest.FreshFor + policy.Default().RevalidateFor)
 	f.Upstream.Hang()
 	got, err := f.Cache.Resolve(t.Context(), registrytest.Caller(), registrytest.Tag(registrytest.Mirrored, "v1"))
 	if err != nil || got.Provenance.StaleReason != string(errdef.Deadline) {
@@ -254,9 +255,12 @@ func TestObservations(t *testing.T) {
 	resolve("other")
 	f.Advance(registrytest.FreshFor)
 	resolve("v1")
+	f.Advance(policy.Default().RevalidateFor)
+	resolve("v1")
 	want := []registry.Observation{
 		{API: "resolve", Source: "catalog", Result: "ok"}, {API: "resolve", Source: "fill", Result: "ok"},
-		{API: "resolve", Source: "none", Result: "UPSTREAM_THROTTLED"}, {API: "resolve", Source: "stale", Result: "ok"},
+		{API: "resolve", Source: "none", Result: "UPSTREAM_THROTTLED"}, {API: "resolve", Source: "revalidating", Result: "ok"},
+		{API: "resolve", Source: "stale", Result: "ok"},
 	}
 	if len(seen) != len(want) {
 		t.Fatalf("observed %v", seen)

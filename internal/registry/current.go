@@ -7,6 +7,7 @@ import (
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/fill"
+	"github.com/ocistern/ocistern/internal/reference"
 )
 
 // fact is what one snapshot knows about something mutable: a tag, or a referrers list.
@@ -25,42 +26,72 @@ func (f *fact[T]) fresh(now time.Time) bool {
 // bridges tells whether a known value may still be given when the upstream cannot be asked.
 func (f *fact[T]) bridges(now time.Time) bool { return f.known && now.Before(f.freshness.StaleUntil) }
 
-// current answers from the snapshot of v when it has a fresh answer, which may be an absence. Else it refreshes and
-// answers from the later snapshot, moving v there. When the refresh fails it gives a known value inside its staleness
-// bound, declared stale (guarantee G6), or the error; an error never becomes an absence (guarantee G5).
+// current answers from the snapshot of v when it has an answer that needs no question, which may be an absence. Else it
+// refreshes and answers from the later snapshot, moving v there. When the refresh fails it gives a known value inside its
+// staleness bound, declared stale (guarantee G6), or the error; an error never becomes an absence (guarantee G5).
 func current[T any](
 	ctx context.Context, c *Cache, v *view, key fill.Key, look func(*view) fact[T],
 ) (T, Provenance, error) {
-	found, now := look(v), c.Clock()
-	if found.fresh(now) && (found.known || found.absent) {
-		return answer(c, v, &found)
+	found := look(v)
+	if why := atOnce(c, key, &found); why != "" {
+		return answer(c, v, key, &found, why)
 	}
-	err := c.refresh(ctx, v, key, found.known, found.bridges(now))
+	err := c.refresh(ctx, v, key, found.known, found.bridges(c.Clock()))
 	if err == nil {
 		refreshed := look(v)
-		return answer(c, v, &refreshed)
+		return answer(c, v, key, &refreshed, WhyFresh)
 	}
 	if errdef.ReasonOf(err) == errdef.NotFound || ctx.Err() != nil || !found.bridges(c.Clock()) {
 		return found.value, Provenance{}, err
 	}
-	value, provenance, _ := answer(c, v, &found)
-	provenance.Fresh, provenance.StaleReason = false, string(errdef.ReasonOf(err))
-	return value, provenance, nil
+	return answer(c, v, key, &found, Why(errdef.ReasonOf(err)))
 }
 
-// answer gives what the snapshot of v knows as fresh.
-func answer[T any](c *Cache, v *view, f *fact[T]) (T, Provenance, error) {
-	switch {
-	case f.known:
-		provenance := c.immutable(v, f.source)
-		provenance.Observed = f.freshness.Observed
-		return f.value, provenance, nil
-	case f.absent:
-		return f.value, Provenance{}, errdef.New(errdef.NotFound, "the upstream has no %s", v.Reference)
-	default:
+// atOnce returns why a fact, or an absence, is answered without asking the upstream first; empty when it must be asked.
+func atOnce[T any](c *Cache, key fill.Key, f *fact[T]) Why {
+	now := c.Clock()
+	if f.fresh(now) && (f.known || f.absent) {
+		return WhyFresh
+	}
+	if !f.known || f.freshness.FreshUntil.IsZero() { // unknown, or invalidated
+		return ""
+	}
+	policy := c.Policies.For(key.Repository)
+	if key.Kind == fill.KindTag && policy.IsImmutable(reference.Tag(key.Reference)) {
+		return WhyImmutable
+	}
+	if f.bridges(now) && now.Before(f.freshness.FreshUntil.Add(policy.RevalidateFor)) && c.Fill.Mirrors(key.Repository) {
+		return WhyRevalidating
+	}
+	return ""
+}
+
+// answer gives what the snapshot of v knows. What is revalidating begins to be renewed here, in the background.
+func answer[T any](c *Cache, v *view, key fill.Key, f *fact[T], why Why) (T, Provenance, error) {
+	if !f.known {
+		if f.absent {
+			return f.value, Provenance{}, errdef.New(errdef.NotFound, "the upstream has no %s", v.Reference)
+		}
 		return f.value, Provenance{}, errdef.New(errdef.Unavailable, "%s was removed while it was refreshed", v.Reference).
 			WithRemedy("ask again")
 	}
+	if f.source == catalog.SourcePushed {
+		why = WhyPushed
+	}
+	provenance := c.immutable(v, f.source)
+	provenance.Why, provenance.Observed = why, f.freshness.Observed
+	if !provenance.Observed.IsZero() {
+		provenance.Age = max(0, c.Clock().Sub(provenance.Observed))
+	}
+	switch why {
+	case WhyFresh, WhyPushed, WhyImmutable:
+	case WhyRevalidating:
+		provenance.Fresh, provenance.StaleReason = false, staleRevalidating
+		c.revalidations.start(key, v.snapshot.Index())
+	default: // the reason of a failure
+		provenance.Fresh, provenance.StaleReason = false, string(why)
+	}
+	return f.value, provenance, nil
 }
 
 // refresh makes the owner of key ask the upstream and moves v to a snapshot that has seen the outcome. A caller that

@@ -8,13 +8,14 @@ import (
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/policy"
 	"github.com/ocistern/ocistern/internal/reference"
 	"github.com/ocistern/ocistern/internal/registry"
 	"github.com/ocistern/ocistern/internal/registry/registrytest"
 )
 
 // What is known is answered as Resolve answers it; for the rest, nobody is asked and nothing is told: not that it is
-// absent, and nothing stale.
+// absent, and nothing that bridges a failure.
 func TestResolveKnown(t *testing.T) {
 	f := registrytest.New(t)
 	var seen []registry.Observation
@@ -55,7 +56,7 @@ func TestResolveKnown(t *testing.T) {
 	}
 	none := ocispec.Descriptor{}
 	compare(ask(), f.Image.Descriptor, none, f.Signature.Descriptor, none, f.Image.Descriptor, f.Layer.Descriptor, none, none)
-	f.Advance(registrytest.FreshFor)
+	f.Advance(registrytest.FreshFor + policy.Default().RevalidateFor)
 	compare(ask(), none, none, f.Signature.Descriptor, none, f.Image.Descriptor, f.Layer.Descriptor, none, none)
 	if len(seen) != 4+3 || seen[0].API != "resolve" || seen[0].Source != "catalog" || seen[0].Result != "ok" {
 		t.Errorf("observed %d calls: %+v", len(seen), seen)

@@ -14,7 +14,8 @@ type Observation struct {
 	API string
 	// Repository that was asked. There is no end of them: not for the labels of a metric.
 	Repository reference.Repository
-	// Source tells what the answer took: "catalog" (nobody was asked), "fill", "stale" (a fill failed), or "none".
+	// Source tells what the answer took: "catalog" (nobody was asked), "revalidating" (somebody is, in the background), "fill",
+	// "stale" (a fill failed), or "none".
 	Source string
 	// Result is "ok" or the reason of failure.
 	Result string
@@ -69,6 +70,8 @@ func (o Observer) finish(api string, target Target, start time.Time, provenance 
 	switch {
 	case err != nil:
 		seen.Source, seen.Result = "none", string(errdef.ReasonOf(err))
+	case provenance.Why == WhyRevalidating:
+		seen.Source = "revalidating"
 	case provenance.Filled && !provenance.Fresh:
 		seen.Source = "stale"
 	case provenance.Filled:

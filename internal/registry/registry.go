@@ -66,17 +66,6 @@ const (
 	LevelBounded
 )
 
-// Provenance declares where an answer comes from and how old it is (guarantee G6).
-type Provenance struct {
-	Index       catalog.LogIndex
-	Source      catalog.Source
-	Fresh       bool
-	Observed    time.Time // zero for pushed and immutable content
-	StaleReason string    // empty when fresh
-	Node        string    // name of the answering node
-	Filled      bool      // the call waited for a fill, whose bytes may still be arriving; not on the wire
-}
-
 // Resolved is the answer of Resolve.
 type Resolved struct {
 	Descriptor ocispec.Descriptor

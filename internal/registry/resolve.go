@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/ocistern/ocistern/fsm/catalog"
@@ -27,8 +28,39 @@ func (c *Cache) Resolve(ctx context.Context, principal Principal, target Target)
 }
 
 func (c *Cache) resolveTag(ctx context.Context, v *view) (ocispec.Descriptor, Provenance, error) {
-	key := fill.Key{Tenant: v.tenant, Repository: v.Repository, Kind: fill.KindTag, Reference: string(v.Tag)}
-	return current(ctx, c, v, key, (*view).lookTag)
+	if pinned, ok := c.Policies.Pinned(v.Repository, v.Tag); ok {
+		return c.resolvePinned(ctx, v, pinned)
+	}
+	return current(ctx, c, v, v.tagKey(), (*view).lookTag)
+}
+
+// resolvePinned answers with the manifest that a tag is pinned to, and moves v to its digest. It is fetched where the
+// repository is not known to have it: a pin gives no right to content (guarantee G8).
+func (c *Cache) resolvePinned(ctx context.Context, v *view, pinned digest.Digest) (ocispec.Descriptor, Provenance, error) {
+	tag := v.Tag
+	v.Reference = reference.Reference{Repository: v.Repository, Digest: pinned}
+	desc, provenance, known := c.lookPinned(v)
+	if known {
+		return desc, provenance, nil
+	}
+	manifest, err := c.manifest(ctx, v)
+	if err != nil {
+		err = errdef.Wrap(errdef.ReasonOf(err), err, "%s:%s is pinned by a policy", v.Repository, tag)
+		return ocispec.Descriptor{}, Provenance{}, err
+	}
+	manifest.Provenance.Why = WhyPinned
+	return manifest.Descriptor, manifest.Provenance, nil
+}
+
+func (c *Cache) lookPinned(v *view) (ocispec.Descriptor, Provenance, bool) {
+	known, ok := v.snapshot.Manifest(v.tenant, v.Repository, v.Digest)
+	provenance := c.immutable(v, known.Source)
+	provenance.Why = WhyPinned
+	return known.Descriptor, provenance, ok
+}
+
+func (v *view) tagKey() fill.Key {
+	return fill.Key{Tenant: v.tenant, Repository: v.Repository, Kind: fill.KindTag, Reference: string(v.Tag)}
 }
 
 func (v *view) lookTag() fact[ocispec.Descriptor] {
@@ -75,21 +107,40 @@ func (c *Cache) ResolveKnown(
 	if err != nil {
 		return nil, err
 	}
-	answers, now := make([]Resolved, len(names)), c.Clock()
+	answers := make([]Resolved, len(names))
 	for i, name := range names {
 		v.Reference = name
-		if name.Digest != "" {
-			if desc, source, known := c.lookDigest(&v); known {
-				answers[i] = Resolved{Descriptor: desc, Provenance: c.immutable(&v, source)}
-			}
-		} else if tag := v.lookTag(); tag.known && tag.fresh(now) {
-			answers[i].Descriptor, answers[i].Provenance, err = answer(c, &v, &tag)
-			if err != nil {
-				return nil, err
-			}
+		if err := c.resolveKnown(&v, &answers[i]); err != nil {
+			return nil, err
 		}
 	}
 	return answers, nil
+}
+
+// resolveKnown answers when nobody has to be asked first, and leaves the answer empty otherwise.
+func (c *Cache) resolveKnown(v *view, resolved *Resolved) error {
+	pinned, isPinned := c.Policies.Pinned(v.Repository, v.Tag)
+	switch {
+	case v.Digest != "":
+		if desc, source, known := c.lookDigest(v); known {
+			*resolved = Resolved{Descriptor: desc, Provenance: c.immutable(v, source)}
+		}
+	case isPinned:
+		v.Digest = pinned
+		if desc, provenance, known := c.lookPinned(v); known {
+			*resolved = Resolved{Descriptor: desc, Provenance: provenance}
+		}
+	default:
+		tag, key := v.lookTag(), v.tagKey()
+		why := atOnce(c, key, &tag)
+		if !tag.known || why == "" {
+			return nil
+		}
+		var err error
+		resolved.Descriptor, resolved.Provenance, err = answer(c, v, key, &tag, why)
+		return err
+	}
+	return nil
 }
 
 // Referrers implements Registry.

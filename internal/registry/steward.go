@@ -186,7 +186,7 @@ func (s *Steward) explainTag(e *Explanation, v *view, now time.Time) {
 		e.Decision = "pinned by the policy: always answered with that digest, the upstream's tag is not asked for"
 	case tag.known && tag.source == catalog.SourcePushed:
 		e.Decision = "pushed here: answered, no upstream is asked"
-	case tag.known && rules.IsImmutable(v.Tag):
+	case tag.known && !tag.freshness.FreshUntil.IsZero() && rules.IsImmutable(v.Tag): // not invalidated
 		e.Decision = "immutable by the policy: answered, the upstream is not asked again"
 	case tag.absent && tag.fresh(now):
 		e.Decision = "absent: answered as not found, the upstream is not asked"
@@ -207,11 +207,11 @@ func (s *Steward) decision(known bool, f catalog.Freshness, now time.Time, reval
 		return "not known: the upstream is asked first, and its failure is the answer"
 	case now.Before(f.FreshUntil):
 		return "fresh: answered, the upstream is not asked"
+	case !now.Before(f.StaleUntil):
+		return "too old: the upstream is asked first, and its failure is the answer"
 	case now.Before(f.FreshUntil.Add(revalidate)):
 		return "answered at once, declared stale, while the upstream is asked in the background"
-	case now.Before(f.StaleUntil):
-		return "the upstream is asked first; if it fails, answered from here, declared stale"
 	default:
-		return "too old: the upstream is asked first, and its failure is the answer"
+		return "the upstream is asked first; if it fails, answered from here, declared stale"
 	}
 }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
@@ -110,8 +111,12 @@ func descriptorMessage(desc ocispec.Descriptor) *registryv1.Descriptor {
 }
 
 func provenanceMessage(p registry.Provenance) *registryv1.Provenance {
-	return &registryv1.Provenance{
+	message := &registryv1.Provenance{
 		CatalogIndex: uint64(p.Index), Fresh: p.Fresh, StaleReason: p.StaleReason, Node: p.Node,
-		Source: sourceMessage(p.Source), Observed: timeMessage(p.Observed),
+		Source: sourceMessage(p.Source), Observed: timeMessage(p.Observed), Why: string(p.Why),
 	}
+	if !p.Observed.IsZero() {
+		message.Age = durationpb.New(p.Age)
+	}
+	return message
 }

@@ -101,6 +101,7 @@ func parseProvenance(message *registryv1.Provenance) registry.Provenance {
 	p := registry.Provenance{
 		Index: catalog.LogIndex(message.GetCatalogIndex()), Source: catalog.Source(message.GetSource()),
 		Fresh: message.GetFresh(), StaleReason: message.GetStaleReason(), Node: message.GetNode(),
+		Why: registry.Why(message.GetWhy()), Age: message.GetAge().AsDuration(),
 	}
 	if message.GetObserved() != nil {
 		p.Observed = message.GetObserved().AsTime()

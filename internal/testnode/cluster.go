@@ -8,6 +8,7 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"oras.land/oras-go/v2/content/memory"
 
@@ -89,6 +90,9 @@ func (r *Repository) Tags() []string {
 // Observed is when test nodes say that the upstream confirmed their answers.
 func Observed() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 
+// Age is how old every answer is by the node's clock.
+const Age = 90 * time.Second
+
 // provenance is that of a fresh answer from upstream.
 func (n *Node) provenance() *registryv1.Provenance {
 	index := n.cluster.currentIndex()
@@ -96,7 +100,7 @@ func (n *Node) provenance() *registryv1.Provenance {
 	defer n.mu.Unlock()
 	return &registryv1.Provenance{
 		CatalogIndex: index - n.lag, Source: registryv1.Source_SOURCE_UPSTREAM, Fresh: true,
-		Observed: timestamppb.New(Observed()), Node: n.name,
+		Observed: timestamppb.New(Observed()), Node: n.name, Why: "fresh", Age: durationpb.New(Age),
 	}
 }
 

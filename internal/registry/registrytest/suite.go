@@ -107,6 +107,13 @@ func manifests(t *testing.T, f *Fixture, r registry.Registry) {
 		}
 		if err == nil {
 			same(t, c.target, got.Descriptor, c.want.Descriptor)
+			why := map[bool]registry.Why{true: registry.WhyDigest, false: registry.WhyFresh}[c.target.Reference.Digest != ""]
+			if c.target.Reference.Repository == Hosted {
+				why = registry.WhyPushed
+			}
+			if got.Provenance.Why != why {
+				t.Errorf("manifest %s: why is %q, want %q", c.target.Reference, got.Provenance.Why, why)
+			}
 			if string(got.Content) != string(c.want.Bytes) {
 				t.Errorf("manifest %s: read %q", c.target.Reference, got.Content)
 			}
@@ -145,8 +152,8 @@ func blobs(t *testing.T, f *Fixture, r registry.Registry) {
 			t.Errorf("blob %s from %d: %q, %v; want %q, reason %q", c.target.Reference, c.offset, body, err, c.want, c.reason)
 			continue
 		}
-		if err == nil && got.Descriptor.Size != c.offset+int64(len(c.want)) {
-			t.Errorf("blob %s: size %d", c.target.Reference, got.Descriptor.Size)
+		if err == nil && (got.Descriptor.Size != c.offset+int64(len(c.want)) || got.Provenance.Why != registry.WhyDigest) {
+			t.Errorf("blob %s: size %d, why %q", c.target.Reference, got.Descriptor.Size, got.Provenance.Why)
 		}
 	}
 }
@@ -211,8 +218,9 @@ func tags(t *testing.T, f *Fixture, r registry.Registry) {
 			t.Errorf("tags of %s after %q: %v (more %t), %v; want %v (more %t), reason %q",
 				c.repository, c.last, got.Tags, got.More, err, c.want, c.more, c.reason)
 		}
-		if err == nil && got.Provenance.Fresh != c.fresh {
-			t.Errorf("tags of %s: fresh is %t", c.repository, got.Provenance.Fresh)
+		why := map[bool]registry.Why{true: registry.WhyPushed, false: registry.WhySeen}[c.fresh]
+		if err == nil && (got.Provenance.Fresh != c.fresh || got.Provenance.Why != why) {
+			t.Errorf("tags of %s: fresh is %t, why %q", c.repository, got.Provenance.Fresh, got.Provenance.Why)
 		}
 	}
 }
@@ -231,11 +239,11 @@ func StaleIsDeclared(ctx context.Context, f *Fixture, r registry.Registry) error
 	f.Advance(FreshFor + StaleFor/2)
 	f.Upstream.Fail(errdef.New(errdef.UpstreamThrottled, "planted"))
 	check := func(api string, p registry.Provenance, err error) {
-		if err != nil || p.Fresh || p.StaleReason != string(errdef.UpstreamThrottled) {
+		if err != nil || p.Fresh || p.StaleReason != string(errdef.UpstreamThrottled) || p.Why != registry.Why(p.StaleReason) {
 			found = append(found, fmt.Errorf("%s inside the staleness bound: %+v, %w", api, p, err))
 		}
-		if age := observed.Sub(p.Observed).Abs(); err == nil && age > 0 {
-			found = append(found, fmt.Errorf("%s: observed %s, want %s", api, p.Observed, observed))
+		if age := f.Now().Sub(observed); err == nil && (!p.Observed.Equal(observed) || p.Age != age) {
+			found = append(found, fmt.Errorf("%s: observed %s, %s ago; want %s, %s ago", api, p.Observed, p.Age, observed, age))
 		}
 	}
 	resolved, err := r.Resolve(ctx, Caller(), Tag(Mirrored, "v1"))
@@ -331,7 +339,8 @@ func declared(t *testing.T, f *Fixture, p registry.Provenance, source catalog.So
 	if p.Node != Node || p.Source != source || !p.Fresh || p.StaleReason != "" || p.Index != f.Catalog.Snapshot().Index() {
 		t.Errorf("provenance %+v, want fresh from source %d at index %d", p, source, f.Catalog.Snapshot().Index())
 	}
-	if p.Observed.IsZero() != (source == catalog.SourcePushed) {
-		t.Errorf("observed %s from source %d", p.Observed, source)
+	why := map[catalog.Source]registry.Why{catalog.SourcePushed: registry.WhyPushed, catalog.SourceUpstream: registry.WhyFresh}
+	if p.Observed.IsZero() != (source == catalog.SourcePushed) || p.Why != why[source] {
+		t.Errorf("observed %s from source %d, why %q", p.Observed, source, p.Why)
 	}
 }

@@ -305,14 +305,19 @@ type Provenance struct {
 	// Catalog index the answer was read at.
 	CatalogIndex uint64 `protobuf:"varint,1,opt,name=catalog_index,json=catalogIndex,proto3" json:"catalog_index,omitempty"`
 	Source       Source `protobuf:"varint,2,opt,name=source,proto3,enum=ocistern.registry.v1.Source" json:"source,omitempty"`
-	// False when the upstream should have been asked again but could not be.
+	// False when the upstream should have been asked again but could not be, or is being asked.
 	Fresh bool `protobuf:"varint,3,opt,name=fresh,proto3" json:"fresh,omitempty"`
 	// When the upstream last confirmed it; unset for pushed and immutable content.
 	Observed *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=observed,proto3" json:"observed,omitempty"`
 	// Why it is stale; empty when fresh.
 	StaleReason string `protobuf:"bytes,5,opt,name=stale_reason,json=staleReason,proto3" json:"stale_reason,omitempty"`
 	// Name of the node that answered.
-	Node          string `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`
+	Node string `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`
+	// The ground of the answer: fresh, pinned, immutable, pushed, digest, seen, revalidating, or the reason of the failure that
+	// a stale answer bridges. Empty from nodes that do not tell.
+	Why string `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`
+	// Time since observed by the clock of the node; unset without it.
+	Age           *durationpb.Duration `protobuf:"bytes,8,opt,name=age,proto3" json:"age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -387,6 +392,20 @@ func (x *Provenance) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *Provenance) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Provenance) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
 }
 
 type ResolveRequest struct {
@@ -1802,7 +1821,7 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"\treference\x18\x03 \x01(\tR\treference\x12\x1b\n" +
 	"\tmin_index\x18\x04 \x01(\x04R\bminIndex\x125\n" +
 	"\x05level\x18\x05 \x01(\x0e2\x1f.ocistern.registry.v1.ReadLevelR\x05level\x122\n" +
-	"\amax_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"\xec\x01\n" +
+	"\amax_age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"\xab\x02\n" +
 	"\n" +
 	"Provenance\x12#\n" +
 	"\rcatalog_index\x18\x01 \x01(\x04R\fcatalogIndex\x124\n" +
@@ -1810,7 +1829,9 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"\x05fresh\x18\x03 \x01(\bR\x05fresh\x126\n" +
 	"\bobserved\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bobserved\x12!\n" +
 	"\fstale_reason\x18\x05 \x01(\tR\vstaleReason\x12\x12\n" +
-	"\x04node\x18\x06 \x01(\tR\x04node\"F\n" +
+	"\x04node\x18\x06 \x01(\tR\x04node\x12\x10\n" +
+	"\x03why\x18\a \x01(\tR\x03why\x12+\n" +
+	"\x03age\x18\b \x01(\v2\x19.google.protobuf.DurationR\x03age\"F\n" +
 	"\x0eResolveRequest\x124\n" +
 	"\x06target\x18\x01 \x01(\v2\x1c.ocistern.registry.v1.TargetR\x06target\"\x95\x01\n" +
 	"\x0fResolveResponse\x12@\n" +
@@ -1999,49 +2020,50 @@ var file_ocistern_registry_v1_registry_proto_depIdxs = []int32{
 	27, // 2: ocistern.registry.v1.Target.max_age:type_name -> google.protobuf.Duration
 	1,  // 3: ocistern.registry.v1.Provenance.source:type_name -> ocistern.registry.v1.Source
 	28, // 4: ocistern.registry.v1.Provenance.observed:type_name -> google.protobuf.Timestamp
-	3,  // 5: ocistern.registry.v1.ResolveRequest.target:type_name -> ocistern.registry.v1.Target
-	2,  // 6: ocistern.registry.v1.ResolveResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
-	4,  // 7: ocistern.registry.v1.ResolveResponse.provenance:type_name -> ocistern.registry.v1.Provenance
-	3,  // 8: ocistern.registry.v1.ResolveKnownRequest.target:type_name -> ocistern.registry.v1.Target
-	25, // 9: ocistern.registry.v1.ResolveKnownRequest.names:type_name -> ocistern.registry.v1.ResolveKnownRequest.Name
-	6,  // 10: ocistern.registry.v1.ResolveKnownResponse.answers:type_name -> ocistern.registry.v1.ResolveResponse
-	3,  // 11: ocistern.registry.v1.FetchManifestRequest.target:type_name -> ocistern.registry.v1.Target
-	2,  // 12: ocistern.registry.v1.FetchManifestResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
-	4,  // 13: ocistern.registry.v1.FetchManifestResponse.provenance:type_name -> ocistern.registry.v1.Provenance
-	3,  // 14: ocistern.registry.v1.FetchBlobRequest.target:type_name -> ocistern.registry.v1.Target
-	26, // 15: ocistern.registry.v1.FetchBlobResponse.header:type_name -> ocistern.registry.v1.FetchBlobResponse.Header
-	3,  // 16: ocistern.registry.v1.ListReferrersRequest.target:type_name -> ocistern.registry.v1.Target
-	2,  // 17: ocistern.registry.v1.ListReferrersResponse.referrers:type_name -> ocistern.registry.v1.Descriptor
-	4,  // 18: ocistern.registry.v1.ListReferrersResponse.provenance:type_name -> ocistern.registry.v1.Provenance
-	3,  // 19: ocistern.registry.v1.ListTagsRequest.target:type_name -> ocistern.registry.v1.Target
-	4,  // 20: ocistern.registry.v1.ListTagsResponse.provenance:type_name -> ocistern.registry.v1.Provenance
-	19, // 21: ocistern.registry.v1.GetStatusResponse.members:type_name -> ocistern.registry.v1.Member
-	20, // 22: ocistern.registry.v1.GetStatusResponse.catalog:type_name -> ocistern.registry.v1.Catalog
-	22, // 23: ocistern.registry.v1.GetStatusResponse.content:type_name -> ocistern.registry.v1.Content
-	19, // 24: ocistern.registry.v1.GetStatusResponse.node:type_name -> ocistern.registry.v1.Member
-	23, // 25: ocistern.registry.v1.GetStatusResponse.upstreams:type_name -> ocistern.registry.v1.Upstream
-	21, // 26: ocistern.registry.v1.Catalog.comparison:type_name -> ocistern.registry.v1.Comparison
-	2,  // 27: ocistern.registry.v1.FetchBlobResponse.Header.descriptor:type_name -> ocistern.registry.v1.Descriptor
-	4,  // 28: ocistern.registry.v1.FetchBlobResponse.Header.provenance:type_name -> ocistern.registry.v1.Provenance
-	5,  // 29: ocistern.registry.v1.RegistryService.Resolve:input_type -> ocistern.registry.v1.ResolveRequest
-	7,  // 30: ocistern.registry.v1.RegistryService.ResolveKnown:input_type -> ocistern.registry.v1.ResolveKnownRequest
-	9,  // 31: ocistern.registry.v1.RegistryService.FetchManifest:input_type -> ocistern.registry.v1.FetchManifestRequest
-	11, // 32: ocistern.registry.v1.RegistryService.FetchBlob:input_type -> ocistern.registry.v1.FetchBlobRequest
-	13, // 33: ocistern.registry.v1.RegistryService.ListReferrers:input_type -> ocistern.registry.v1.ListReferrersRequest
-	15, // 34: ocistern.registry.v1.RegistryService.ListTags:input_type -> ocistern.registry.v1.ListTagsRequest
-	17, // 35: ocistern.registry.v1.RegistryService.GetStatus:input_type -> ocistern.registry.v1.GetStatusRequest
-	6,  // 36: ocistern.registry.v1.RegistryService.Resolve:output_type -> ocistern.registry.v1.ResolveResponse
-	8,  // 37: ocistern.registry.v1.RegistryService.ResolveKnown:output_type -> ocistern.registry.v1.ResolveKnownResponse
-	10, // 38: ocistern.registry.v1.RegistryService.FetchManifest:output_type -> ocistern.registry.v1.FetchManifestResponse
-	12, // 39: ocistern.registry.v1.RegistryService.FetchBlob:output_type -> ocistern.registry.v1.FetchBlobResponse
-	14, // 40: ocistern.registry.v1.RegistryService.ListReferrers:output_type -> ocistern.registry.v1.ListReferrersResponse
-	16, // 41: ocistern.registry.v1.RegistryService.ListTags:output_type -> ocistern.registry.v1.ListTagsResponse
-	18, // 42: ocistern.registry.v1.RegistryService.GetStatus:output_type -> ocistern.registry.v1.GetStatusResponse
-	36, // [36:43] is the sub-list for method output_type
-	29, // [29:36] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	27, // 5: ocistern.registry.v1.Provenance.age:type_name -> google.protobuf.Duration
+	3,  // 6: ocistern.registry.v1.ResolveRequest.target:type_name -> ocistern.registry.v1.Target
+	2,  // 7: ocistern.registry.v1.ResolveResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
+	4,  // 8: ocistern.registry.v1.ResolveResponse.provenance:type_name -> ocistern.registry.v1.Provenance
+	3,  // 9: ocistern.registry.v1.ResolveKnownRequest.target:type_name -> ocistern.registry.v1.Target
+	25, // 10: ocistern.registry.v1.ResolveKnownRequest.names:type_name -> ocistern.registry.v1.ResolveKnownRequest.Name
+	6,  // 11: ocistern.registry.v1.ResolveKnownResponse.answers:type_name -> ocistern.registry.v1.ResolveResponse
+	3,  // 12: ocistern.registry.v1.FetchManifestRequest.target:type_name -> ocistern.registry.v1.Target
+	2,  // 13: ocistern.registry.v1.FetchManifestResponse.descriptor:type_name -> ocistern.registry.v1.Descriptor
+	4,  // 14: ocistern.registry.v1.FetchManifestResponse.provenance:type_name -> ocistern.registry.v1.Provenance
+	3,  // 15: ocistern.registry.v1.FetchBlobRequest.target:type_name -> ocistern.registry.v1.Target
+	26, // 16: ocistern.registry.v1.FetchBlobResponse.header:type_name -> ocistern.registry.v1.FetchBlobResponse.Header
+	3,  // 17: ocistern.registry.v1.ListReferrersRequest.target:type_name -> ocistern.registry.v1.Target
+	2,  // 18: ocistern.registry.v1.ListReferrersResponse.referrers:type_name -> ocistern.registry.v1.Descriptor
+	4,  // 19: ocistern.registry.v1.ListReferrersResponse.provenance:type_name -> ocistern.registry.v1.Provenance
+	3,  // 20: ocistern.registry.v1.ListTagsRequest.target:type_name -> ocistern.registry.v1.Target
+	4,  // 21: ocistern.registry.v1.ListTagsResponse.provenance:type_name -> ocistern.registry.v1.Provenance
+	19, // 22: ocistern.registry.v1.GetStatusResponse.members:type_name -> ocistern.registry.v1.Member
+	20, // 23: ocistern.registry.v1.GetStatusResponse.catalog:type_name -> ocistern.registry.v1.Catalog
+	22, // 24: ocistern.registry.v1.GetStatusResponse.content:type_name -> ocistern.registry.v1.Content
+	19, // 25: ocistern.registry.v1.GetStatusResponse.node:type_name -> ocistern.registry.v1.Member
+	23, // 26: ocistern.registry.v1.GetStatusResponse.upstreams:type_name -> ocistern.registry.v1.Upstream
+	21, // 27: ocistern.registry.v1.Catalog.comparison:type_name -> ocistern.registry.v1.Comparison
+	2,  // 28: ocistern.registry.v1.FetchBlobResponse.Header.descriptor:type_name -> ocistern.registry.v1.Descriptor
+	4,  // 29: ocistern.registry.v1.FetchBlobResponse.Header.provenance:type_name -> ocistern.registry.v1.Provenance
+	5,  // 30: ocistern.registry.v1.RegistryService.Resolve:input_type -> ocistern.registry.v1.ResolveRequest
+	7,  // 31: ocistern.registry.v1.RegistryService.ResolveKnown:input_type -> ocistern.registry.v1.ResolveKnownRequest
+	9,  // 32: ocistern.registry.v1.RegistryService.FetchManifest:input_type -> ocistern.registry.v1.FetchManifestRequest
+	11, // 33: ocistern.registry.v1.RegistryService.FetchBlob:input_type -> ocistern.registry.v1.FetchBlobRequest
+	13, // 34: ocistern.registry.v1.RegistryService.ListReferrers:input_type -> ocistern.registry.v1.ListReferrersRequest
+	15, // 35: ocistern.registry.v1.RegistryService.ListTags:input_type -> ocistern.registry.v1.ListTagsRequest
+	17, // 36: ocistern.registry.v1.RegistryService.GetStatus:input_type -> ocistern.registry.v1.GetStatusRequest
+	6,  // 37: ocistern.registry.v1.RegistryService.Resolve:output_type -> ocistern.registry.v1.ResolveResponse
+	8,  // 38: ocistern.registry.v1.RegistryService.ResolveKnown:output_type -> ocistern.registry.v1.ResolveKnownResponse
+	10, // 39: ocistern.registry.v1.RegistryService.FetchManifest:output_type -> ocistern.registry.v1.FetchManifestResponse
+	12, // 40: ocistern.registry.v1.RegistryService.FetchBlob:output_type -> ocistern.registry.v1.FetchBlobResponse
+	14, // 41: ocistern.registry.v1.RegistryService.ListReferrers:output_type -> ocistern.registry.v1.ListReferrersResponse
+	16, // 42: ocistern.registry.v1.RegistryService.ListTags:output_type -> ocistern.registry.v1.ListTagsResponse
+	18, // 43: ocistern.registry.v1.RegistryService.GetStatus:output_type -> ocistern.registry.v1.GetStatusResponse
+	37, // [37:44] is the sub-list for method output_type
+	30, // [30:37] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_ocistern_registry_v1_registry_proto_init() }

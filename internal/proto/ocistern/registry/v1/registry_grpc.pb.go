@@ -39,7 +39,7 @@ const (
 type RegistryServiceClient interface {
 	// Resolve tells what a tag or digest of a repository points at.
 	Resolve(ctx context.Context, in *ResolveRequest, opts ...grpc.CallOption) (*ResolveResponse, error)
-	// ResolveKnown is Resolve for many at once, of those that the catalog knows and that are fresh: it waits for no upstream.
+	// ResolveKnown is Resolve for many at once, of those that need no question first: it waits for no upstream.
 	ResolveKnown(ctx context.Context, in *ResolveKnownRequest, opts ...grpc.CallOption) (*ResolveKnownResponse, error)
 	// FetchManifest returns a manifest by tag or digest.
 	FetchManifest(ctx context.Context, in *FetchManifestRequest, opts ...grpc.CallOption) (*FetchManifestResponse, error)
@@ -149,7 +149,7 @@ func (c *registryServiceClient) GetStatus(ctx context.Context, in *GetStatusRequ
 type RegistryServiceServer interface {
 	// Resolve tells what a tag or digest of a repository points at.
 	Resolve(context.Context, *ResolveRequest) (*ResolveResponse, error)
-	// ResolveKnown is Resolve for many at once, of those that the catalog knows and that are fresh: it waits for no upstream.
+	// ResolveKnown is Resolve for many at once, of those that need no question first: it waits for no upstream.
 	ResolveKnown(context.Context, *ResolveKnownRequest) (*ResolveKnownResponse, error)
 	// FetchManifest returns a manifest by tag or digest.
 	FetchManifest(context.Context, *FetchManifestRequest) (*FetchManifestResponse, error)
