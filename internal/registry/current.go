@@ -53,7 +53,7 @@ func atOnce[T any](c *Cache, key fill.Key, f *fact[T]) Why {
 	if f.fresh(now) && (f.known || f.absent) {
 		return WhyFresh
 	}
-	if !f.known || f.freshness.FreshUntil.IsZero() { // unknown, or invalidated
+	if !f.known { // or invalidated
 		return ""
 	}
 	policy := c.Policies.For(key.Repository)

@@ -186,7 +186,7 @@ func (s *Steward) explainTag(e *Explanation, v *view, now time.Time) {
 		e.Decision = "pinned by the policy: always answered with that digest, the upstream's tag is not asked for"
 	case tag.known && tag.source == catalog.SourcePushed:
 		e.Decision = "pushed here: answered, no upstream is asked"
-	case tag.known && !tag.freshness.FreshUntil.IsZero() && rules.IsImmutable(v.Tag): // not invalidated
+	case tag.known && rules.IsImmutable(v.Tag):
 		e.Decision = "immutable by the policy: answered, the upstream is not asked again"
 	case tag.absent && tag.fresh(now):
 		e.Decision = "absent: answered as not found, the upstream is not asked"
