@@ -9,7 +9,7 @@ import (
 
 const (
 	// breakerFailures is how many requests in a row must fail before the breaker opens.
-	breakerFailures = 5
+	breakerFailures = 10
 	// breakerFirst is how long it stays open at first, doubled after each probe that fails, at most breakerLongest: what an
 	// upstream that is back may cost in delay.
 	breakerFirst   = time.Second

@@ -226,17 +226,18 @@ func TestBreaker(t *testing.T) {
 			}
 			return err
 		}
+		for range breakerFailures - 1 {
+			if err := request(Failed); err != nil {
+				t.Fatal(err)
+			}
+		}
 		steps := []struct {
 			after   time.Duration
 			outcome Outcome
 			refused bool
 		}{
-			{0, Failed, false},
-			{0, Failed, false},
-			{0, Failed, false},
-			{0, Failed, false},
 			{0, GivenUp, false},
-			{0, Failed, false}, // the fifth
+			{0, Failed, false}, // the last one
 			{0, Answered, true},
 			{999 * time.Millisecond, Answered, true},
 			{time.Millisecond, Failed, false}, // the probe

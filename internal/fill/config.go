@@ -11,6 +11,7 @@ import (
 
 	"github.com/ocistern/ocistern/blobstore"
 	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/budget"
 	"github.com/ocistern/ocistern/internal/credential"
 	"github.com/ocistern/ocistern/internal/egress"
 	"github.com/ocistern/ocistern/internal/policy"
@@ -29,7 +30,12 @@ type Upstream struct {
 	// Allow has addresses that are not public and where it may send us to: redirects and token services. It itself may
 	// be anywhere. Over plain HTTP only these are reached besides itself.
 	Allow []netip.Prefix
+	// Limits are what the whole cluster may ask of it. Without a concurrency, DefaultConcurrency.
+	Limits budget.Limits
 }
+
+// DefaultConcurrency is how many requests may be in flight to an upstream for which nothing else is configured.
+const DefaultConcurrency = 32
 
 // Timings bounds how long the parts of a flight may take. A zero field takes the default.
 type Timings struct {
@@ -59,6 +65,8 @@ type FillerConfig struct {
 	Clock         func() time.Time
 	Logger        *slog.Logger
 	Observer      Observer
+	// Nodes returns how many nodes share what upstreams bear; nil for this one alone.
+	Nodes func() int
 }
 
 // DefaultManifestBytes is the limit of a manifest where none is configured.

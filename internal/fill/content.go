@@ -133,6 +133,7 @@ func (c *contentFlight) receive(life context.Context, snapshot *catalog.Snapshot
 	command, err := c.fromUpstream(life, observed)
 	if errdef.ReasonOf(err) == errdef.NotFound {
 		absence := c.absence(c.key.Tenant, c.key.Repository, c.key.absenceKind(), c.key.Digest.String(), observed)
+		absence.Seen = c.stated(snapshot.Index())
 		if _, failed := c.publish(life, absence); failed != nil {
 			c.Logger.Warn("an absence is not recorded", "digest", c.key.Digest, "repository", c.key.Repository, "error", failed)
 		}

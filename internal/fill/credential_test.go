@@ -316,7 +316,7 @@ func TestCredentialConfiguration(t *testing.T) {
 	} {
 		given := Upstream{Name: "up.test"}
 		configure(&given)
-		_, err := newUpstreams(given, FillerConfig{Observer: newTally()})
+		_, err := newUpstreams(given, FillerConfig{Observer: newTally(), Nodes: one}, noPauses{})
 		expect(t, fmt.Sprintf("%+v", given), err, errdef.ConfigInvalid)
 	}
 }

@@ -18,6 +18,7 @@ type Filler struct {
 	refreshes *flights[Key, catalog.LogIndex]
 	contents  *flights[ContentKey, *arrival]
 	proofs    *proofs
+	pauses    *pauses
 	unstated  int64 // bytes that a blob of unknown size may have
 }
 
@@ -35,13 +36,16 @@ func NewFiller(config FillerConfig) (*Filler, error) {
 	if config.Policies == nil {
 		config.Policies = policy.Defaults()
 	}
+	if config.Nodes == nil {
+		config.Nodes = func() int { return 1 }
+	}
 	config.Timings = config.Timings.withDefaults()
 	f := &Filler{
-		FillerConfig: config, upstreams: map[seenBy]*upstream{}, proofs: newProofs(), unstated: unstatedBytes,
+		FillerConfig: config, upstreams: map[seenBy]*upstream{}, proofs: newProofs(), pauses: newPauses(config), unstated: unstatedBytes,
 		refreshes: newFlights[Key, catalog.LogIndex](), contents: newFlights[ContentKey, *arrival](),
 	}
 	for _, given := range config.Upstreams {
-		all, err := newUpstreams(given, config)
+		all, err := newUpstreams(given, config, f.pauses)
 		if err != nil {
 			return nil, err
 		}
@@ -77,6 +81,7 @@ func (f *Filler) Close() {
 	for _, u := range f.upstreams {
 		u.close()
 	}
+	f.pauses.close()
 }
 
 // Mirrors tells whether a repository mirrors a configured upstream.

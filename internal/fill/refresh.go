@@ -38,7 +38,7 @@ func (f *Filler) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (c
 					f.Observer.Avoided(u.name)
 					return index, err
 				}
-				return ask(life, u, path)
+				return f.askAnew(life, key, func(seen catalog.LogIndex) (catalog.LogIndex, error) { return ask(life, u, path, seen) })
 			})
 		if joined {
 			f.Observer.Avoided(u.name)
@@ -48,6 +48,33 @@ func (f *Filler) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (c
 		}
 		return index, err
 	}
+}
+
+// maxInvalidated is how often an answer may be invalidated while it is on its way.
+const maxInvalidated = 3
+
+// askAnew asks again when what the upstream has said was invalidated while it was under way. ask is told what the catalog
+// had seen before.
+func (f *Filler) askAnew(
+	life context.Context, key Key, ask func(seen catalog.LogIndex) (catalog.LogIndex, error),
+) (catalog.LogIndex, error) {
+	for range maxInvalidated {
+		seen := f.Catalog.Snapshot().Index()
+		index, err := ask(seen)
+		heard := err == nil || errdef.ReasonOf(err) == errdef.NotFound
+		if !heard || life.Err() != nil || !f.Catalog.Snapshot().Invalidated(key.Tenant, key.Repository, seen) {
+			return index, err
+		}
+	}
+	return 0, errdef.New(errdef.Unavailable, "%s is invalidated faster than its upstream answers", key.Repository).WithRemedy("ask again")
+}
+
+// stated is what a command may say of the index that was seen: nothing, below the feature level that brought it.
+func (f *Filler) stated(seen catalog.LogIndex) catalog.LogIndex {
+	if f.Catalog.Snapshot().FeatureLevel() < catalog.LevelRequests {
+		return 0
+	}
+	return seen
 }
 
 // catchUp waits until this node has seen what the caller has. One that cannot is no owner: the next in rank may be.
@@ -61,20 +88,20 @@ func (f *Filler) catchUp(ctx context.Context, seen catalog.LogIndex) error {
 	return err
 }
 
-// ask is how one kind of key asks its upstream and publishes the answer.
-type ask func(life context.Context, u *upstream, path string) (catalog.LogIndex, error)
+// ask is how one kind of key asks its upstream and publishes the answer. seen is what the catalog had seen before.
+type ask func(life context.Context, u *upstream, path string, seen catalog.LogIndex) (catalog.LogIndex, error)
 
 func (f *Filler) asks(key Key) (ask, error) {
 	switch key.Kind {
 	case KindTag:
 		tag, err := reference.ParseTag(key.Reference)
-		return func(life context.Context, u *upstream, path string) (catalog.LogIndex, error) {
-			return f.refreshTag(life, u, path, key, tag)
+		return func(life context.Context, u *upstream, path string, seen catalog.LogIndex) (catalog.LogIndex, error) {
+			return f.refreshTag(life, &tagFlight{key: key, tag: tag, upstream: u, path: path, seen: f.stated(seen)})
 		}, err
 	case KindReferrers:
 		_, err := reference.ParseDigest(key.Reference)
-		return func(life context.Context, u *upstream, path string) (catalog.LogIndex, error) {
-			return f.refreshReferrers(life, u, path, key)
+		return func(life context.Context, u *upstream, path string, seen catalog.LogIndex) (catalog.LogIndex, error) {
+			return f.refreshReferrers(life, u, path, key, f.stated(seen))
 		}, err
 	}
 	return nil, errdef.New(errdef.Internal, "a key of kind %d cannot be refreshed", key.Kind)
@@ -105,37 +132,6 @@ func (f *Filler) fresh(key Key, seen catalog.LogIndex) (catalog.LogIndex, error)
 	return 0, nil
 }
 
-func (f *Filler) refreshTag(
-	life context.Context, u *upstream, path string, key Key, tag reference.Tag,
-) (catalog.LogIndex, error) {
-	observed := f.Clock() // before asking: the answer is at least as new
-	ctx, cancel := context.WithTimeout(life, f.Timings.Metadata)
-	defer cancel()
-	desc, body, err := u.manifest(ctx, path, string(tag))
-	if errdef.ReasonOf(err) == errdef.NotFound {
-		absence := f.absence(key.Tenant, key.Repository, catalog.AbsentTag, key.Reference, observed)
-		if _, failed := f.publish(life, absence); failed != nil {
-			return 0, errdef.Wrap(errdef.ReasonOf(failed), failed, "cannot record that upstream %s has no tag %s", u.name, tag)
-		}
-	}
-	if err != nil {
-		return 0, err
-	}
-	manifest, err := parseManifest(desc, body)
-	if err != nil {
-		return 0, errdef.Wrap(errdef.ReasonOf(err), err, "upstream %s, tag %s", u.name, tag)
-	}
-	if err := f.keep(desc, body); err != nil {
-		return 0, err
-	}
-	command := f.published(key.Tenant, key.Repository, desc, observed)
-	command.Manifests = []catalog.Manifest{manifest}
-	command.Tags = []catalog.TagUpdate{{
-		Name: tag, Descriptor: desc, Freshness: f.freshness(key, observed),
-	}}
-	return f.publish(life, command)
-}
-
 // keep makes a verified manifest durable on this node.
 func (f *Filler) keep(desc ocispec.Descriptor, body []byte) error {
 	if _, ok := f.Store.Stat(desc.Digest); ok {
@@ -155,7 +151,9 @@ func (f *Filler) keep(desc ocispec.Descriptor, body []byte) error {
 	return in.Persist()
 }
 
-func (f *Filler) refreshReferrers(life context.Context, u *upstream, path string, key Key) (catalog.LogIndex, error) {
+func (f *Filler) refreshReferrers(
+	life context.Context, u *upstream, path string, key Key, seen catalog.LogIndex,
+) (catalog.LogIndex, error) {
 	observed := f.Clock()
 	ctx, cancel := context.WithTimeout(life, f.Timings.Metadata)
 	defer cancel()
@@ -168,6 +166,7 @@ func (f *Filler) refreshReferrers(life context.Context, u *upstream, path string
 		Referrers: []catalog.Referrers{{
 			Subject: key.subject(), Descriptors: list, Freshness: f.freshness(key, observed),
 		}},
+		Seen: seen,
 	})
 }
 

@@ -64,6 +64,9 @@ func (r *Router) Mirrors(repository reference.Repository) bool { return r.Filler
 // Refresh makes the owner of key refresh it (see Filler.Refresh). An owner that cannot be reached is replaced by the
 // next in rank; its other errors are final. The index returned may not be applied on this node yet.
 func (r *Router) Refresh(ctx context.Context, key Key, seen catalog.LogIndex) (catalog.LogIndex, error) {
+	if err := r.Filler.admit(ctx, key.Tenant, key.Repository); err != nil {
+		return 0, err
+	}
 	owners := key.owners(r.living())
 	if owners[0] == r.Members.Self() {
 		return r.Filler.Refresh(ctx, key, seen)

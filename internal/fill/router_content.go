@@ -15,6 +15,9 @@ import (
 // follows the bytes as they arrive and ends with ctx. What arrives is made durable on this node too, also when all
 // callers have left. Errors are those of Filler.Fetch.
 func (r *Router) Fetch(ctx context.Context, key ContentKey, offset int64) (*Stream, error) {
+	if err := r.admit(ctx, key); err != nil {
+		return nil, err
+	}
 	owners := key.owners(r.living())
 	if owners[0] == r.Members.Self() && r.Mirrors(key.Repository) {
 		return r.Filler.Fetch(ctx, key, offset)
@@ -28,6 +31,15 @@ func (r *Router) Fetch(ctx context.Context, key ContentKey, offset int64) (*Stre
 		return nil, err
 	}
 	return found.stream(ctx, offset)
+}
+
+// admit is Filler.admit for content that only the upstream may have.
+func (r *Router) admit(ctx context.Context, key ContentKey) error {
+	_, holders := key.holders(r.Filler.Catalog.Snapshot(), "")
+	if len(holders) > 0 || !r.Mirrors(key.Repository) {
+		return nil
+	}
+	return r.Filler.admit(ctx, key.Tenant, key.Repository)
 }
 
 // receive takes content in, verified, from whoever has it and makes it durable. It returns an arrival when this node

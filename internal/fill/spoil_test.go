@@ -52,8 +52,8 @@ func timedUpstream(t *testing.T, given Upstream, timings Timings) (*upstream, *t
 	t.Helper()
 	observer := newTally()
 	all, err := newUpstreams(given, FillerConfig{
-		ManifestBytes: testLimit, Clock: time.Now, Observer: observer, Timings: timings.withDefaults(),
-	})
+		ManifestBytes: testLimit, Clock: time.Now, Observer: observer, Timings: timings.withDefaults(), Nodes: one,
+	}, noPauses{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/retry"
 
+	"github.com/ocistern/ocistern/internal/budget"
 	"github.com/ocistern/ocistern/internal/egress"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
@@ -29,10 +30,11 @@ const (
 
 // newHTTPClient returns the HTTP client of one upstream. Its connections are shared by all tenants: a connection has no
 // credentials other than the node's certificate.
-func newHTTPClient(upstream string, way *egress.Transport, observer Observer) *http.Client {
+func newHTTPClient(upstream string, way *egress.Transport, bears *budget.Budget, observer Observer) *http.Client {
 	counted := &countingTransport{base: way, upstream: upstream, observer: observer}
+	within := &budget.Transport{Base: counted, Budget: bears}
 	return &http.Client{
-		Transport:     &retry.Transport{Base: counted, Policy: func() retry.Policy { return retryPolicy{} }},
+		Transport:     &retry.Transport{Base: within, Policy: func() retry.Policy { return retryPolicy{} }},
 		CheckRedirect: way.CheckRedirect,
 	}
 }
@@ -101,8 +103,8 @@ func endpointOf(path string) (endpoint, reference string) {
 	return "", ""
 }
 
-// retryPolicy retries what a moment may cure, twice and soon. It does not wait for a throttling upstream (issue 4
-// does), and unlike oras-go's own policy it never asks again sooner than a Retry-After allows.
+// retryPolicy retries what a moment may cure, twice and soon. After an upstream has demanded to be left alone, the budget
+// below waits for as long as that, or tells at once that the request's deadline comes before.
 type retryPolicy struct{}
 
 const (
@@ -114,6 +116,9 @@ const (
 func (retryPolicy) Retry(attempt int, resp *http.Response, err error) (time.Duration, error) {
 	if attempt >= maxRetries || !retryable(resp, err) {
 		return -1, nil
+	}
+	if err == nil && throttles(resp) {
+		return 0, nil // the budget waits
 	}
 	backoff := firstBackoff << (2 * attempt)
 	return backoff/2 + rand.N(backoff), nil
@@ -130,7 +135,13 @@ func retryable(resp *http.Response, err error) bool {
 	}
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return resp.Header.Get("Retry-After") == ""
+		return true
 	}
-	return false
+	return throttles(resp)
+}
+
+// throttles tells whether the upstream says when to ask again.
+func throttles(resp *http.Response) bool {
+	demands := resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable
+	return demands && resp.Header.Get("Retry-After") != ""
 }

@@ -15,6 +15,7 @@ import (
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
 
+	"github.com/ocistern/ocistern/internal/budget"
 	"github.com/ocistern/ocistern/internal/credential"
 	"github.com/ocistern/ocistern/internal/egress"
 	"github.com/ocistern/ocistern/internal/errdef"
@@ -39,11 +40,13 @@ type upstream struct {
 	limit     int64 // of a manifest, in bytes
 	client    *verifier
 	way       *egress.Transport
+	budget    *budget.Budget
 	clock     func() time.Time
 
-	// mu guards repositories.
+	// mu guards repositories and distrusted.
 	mu           sync.Mutex
 	repositories map[string]knownRepository
+	distrusted   time.Time // until when HEAD is not asked
 }
 
 // knownRepository is shared by all requests to a repository: it remembers whether there is a referrers API.
@@ -54,7 +57,7 @@ type knownRepository struct {
 
 // newUpstreams returns an upstream as its tenants see it: those with credentials of their own, and all others. It fails
 // with CONFIG_INVALID for a name or URL that cannot be one, and for TLS files that cannot be used.
-func newUpstreams(given Upstream, config FillerConfig) ([]*upstream, error) {
+func newUpstreams(given Upstream, config FillerConfig, pauses budget.Pauses) ([]*upstream, error) {
 	base, err := baseURL(given)
 	if err != nil {
 		return nil, err
@@ -65,7 +68,11 @@ func newUpstreams(given Upstream, config FillerConfig) ([]*upstream, error) {
 	if err != nil {
 		return nil, errdef.Wrap(errdef.ReasonOf(err), err, "upstream %s", given.Name)
 	}
-	client := newHTTPClient(given.Name, way, config.Observer)
+	if given.Limits.Concurrency == 0 {
+		given.Limits.Concurrency = DefaultConcurrency
+	}
+	shared := budget.New(budget.Config{Upstream: given.Name, Limits: given.Limits, Nodes: config.Nodes, Pauses: pauses})
+	client := newHTTPClient(given.Name, way, shared, config.Observer)
 	seen := map[reference.Tenant]credential.Files{"": given.Credential.Files}
 	for tenant, files := range given.Credential.Tenants {
 		if _, err := reference.ParseTenant(string(tenant)); err != nil {
@@ -82,7 +89,7 @@ func newUpstreams(given Upstream, config FillerConfig) ([]*upstream, error) {
 		tokens := newTokens(base.Host, source, config.Timings.Metadata)
 		all = append(all, &upstream{
 			name: given.Name, tenant: tenant, host: base.Host, plainHTTP: base.Scheme == "http",
-			limit: config.ManifestBytes, clock: config.Clock, way: way,
+			limit: config.ManifestBytes, clock: config.Clock, way: way, budget: shared,
 			client: &verifier{auth: newAuthClient(client, tokens), tokens: tokens}, repositories: map[string]knownRepository{},
 		})
 	}
@@ -134,6 +141,31 @@ func (u *upstream) manifest(ctx context.Context, path, ref string) (ocispec.Desc
 		return ocispec.Descriptor{}, nil, u.failure(err, object)
 	}
 	return desc, content, nil
+}
+
+// head asks by HEAD where a tag points. It fails when the answer does not say it.
+func (u *upstream) head(ctx context.Context, path string, tag reference.Tag) (digest.Digest, error) {
+	x := &exchange{budget: u.limit}
+	desc, err := u.repository(path).Manifests().Resolve(withExchange(ctx, x), string(tag))
+	if err != nil {
+		return "", u.client.tokens.clean(x, u.failure(err, "manifest "+path+" "+string(tag)))
+	}
+	return reference.ParseDigest(desc.Digest.String())
+}
+
+// headLife is how long HEAD is not asked after it has contradicted GET.
+const headLife = time.Hour
+
+func (u *upstream) distrustHEAD(now time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.distrusted = now.Add(headLife)
+}
+
+func (u *upstream) trustsHEAD(now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !now.Before(u.distrusted)
 }
 
 // referrers asks for the referrers of a subject, all pages or an error. A list that is empty was proven to be.

@@ -277,7 +277,7 @@ func TestUpstreamConfiguration(t *testing.T) {
 		{Upstream{Name: "up.test", URL: "ftp://registry.example"}, "", false},
 		{Upstream{Name: "up.test", URL: "http://"}, "", false},
 	} {
-		all, err := newUpstreams(c.given, FillerConfig{Observer: newTally()})
+		all, err := newUpstreams(c.given, FillerConfig{Observer: newTally(), Nodes: one}, noPauses{})
 		u := &upstream{}
 		if len(all) == 1 {
 			u = all[0]

@@ -155,7 +155,7 @@ func (n *Node) openFill() error {
 	n.filler, err = fill.NewFiller(fill.FillerConfig{
 		Catalog: n.catalog, Store: n.store, Proposer: members, Holders: n.nodePeers(), Self: members.Self(),
 		Upstreams: upstreamsOf(n.config), Policies: policies, ManifestBytes: n.config.Limits.ManifestBytes,
-		Clock: time.Now, Logger: logger, Observer: n.metrics,
+		Clock: time.Now, Logger: logger, Observer: n.metrics, Nodes: func() int { return len(members.Living()) },
 	})
 	if err != nil {
 		return err

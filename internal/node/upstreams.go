@@ -1,6 +1,7 @@
 package node
 
 import (
+	"github.com/ocistern/ocistern/internal/budget"
 	"github.com/ocistern/ocistern/internal/config"
 	"github.com/ocistern/ocistern/internal/credential"
 	"github.com/ocistern/ocistern/internal/egress"
@@ -14,7 +15,8 @@ func upstreamsOf(cfg config.Config) []fill.Upstream {
 	for _, u := range cfg.Upstreams {
 		upstreams = append(upstreams, fill.Upstream{
 			Name: u.Name, URL: u.URL, Credential: credentialOf(cfg.Credentials, u.Name), Allow: u.AllowAddresses,
-			TLS: egress.TLS{CAFile: u.CAFile, CertificateFile: u.CertificateFile, KeyFile: u.KeyFile},
+			TLS:    egress.TLS{CAFile: u.CAFile, CertificateFile: u.CertificateFile, KeyFile: u.KeyFile},
+			Limits: budget.Limits{Concurrency: u.Concurrency, PerSecond: u.RequestsPerSecond, Burst: u.Burst},
 		})
 	}
 	return upstreams
