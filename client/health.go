@@ -7,17 +7,23 @@ import (
 )
 
 // Health judges the cluster as this status shows it: nil when there is a leader and every voter is alive, ErrNoQuorum
-// when there is no leader, ErrDegraded when a voter is missing or the disk of the node that answered is full, and
-// ErrDiverged when voters were seen to hold different commands.
+// when there is no leader, ErrDegraded when a voter is missing, the disk of the node that answered is full or it sees what an
+// operator has to settle (Notices), and ErrDiverged when voters were seen to hold different commands.
 func (s *Status) Health() error {
 	if c := s.Catalog.Comparison; c != nil && c.Equal < c.Told {
 		return errdef.New(errdef.Diverged, "the voters hold different commands: at index %d %d of %d have those of %s",
 			c.Index, c.Equal, c.Voters, s.Node.Name).
 			WithRemedy("the node that differs from a majority ends by itself; if none does, bring the other voters back")
 	}
+	if s.Leader == "" && len(s.Notices) > 0 {
+		return errdef.New(errdef.NoQuorum, "the cluster has no leader: %s", s.Notices[0])
+	}
 	if s.Leader == "" {
 		return errdef.New(errdef.NoQuorum, "the cluster has no leader").
 			WithRemedy("start more than half of the voters: cached content is still answered, new content is not")
+	}
+	if len(s.Notices) > 0 {
+		return errdef.New(errdef.Degraded, "%s", s.Notices[0])
 	}
 	var missing []string
 	for _, member := range s.Members {

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/ocistern/ocistern/client"
@@ -21,10 +22,17 @@ func TestHealth(t *testing.T) {
 			Comparison: &client.Comparison{Voters: 3, Told: 2, Equal: 1, Disputed: true}}}, client.ErrDiverged},
 		"some are silent": {client.Status{Leader: "x", Catalog: client.CatalogStatus{
 			Comparison: &client.Comparison{Voters: 3, Told: 2, Equal: 2}}}, nil},
-		"no leader": {client.Status{Members: []client.Member{voter("dead")}}, client.ErrNoQuorum},
+		"notice":               {client.Status{Leader: "x", Members: []client.Member{voter("alive")}, Notices: []string{"look"}}, client.ErrDegraded},
+		"notice and no leader": {client.Status{Notices: []string{"look"}}, client.ErrNoQuorum},
+		"no leader":            {client.Status{Members: []client.Member{voter("dead")}}, client.ErrNoQuorum},
 	} {
 		if err := c.status.Health(); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		for _, notice := range c.status.Notices {
+			if err := c.status.Health(); err == nil || !strings.Contains(err.Error(), notice) {
+				t.Errorf("%s: %v does not say %q", name, err, notice)
+			}
 		}
 	}
 }

@@ -14,16 +14,17 @@ import (
 type SnapshotOption func(*snapshotOptions)
 
 type snapshotOptions struct {
-	local, otherCluster bool
+	local, force bool
 }
 
 // WithLocalSnapshot takes the catalog of the node that answers as it is. By default a snapshot holds every write that was
 // acknowledged before the call, which needs a quorum.
 func WithLocalSnapshot() SnapshotOption { return func(o *snapshotOptions) { o.local = true } }
 
-// WithSnapshotOfAnotherCluster restores a snapshot that was saved from another cluster. It becomes one of this cluster.
-func WithSnapshotOfAnotherCluster() SnapshotOption {
-	return func(o *snapshotOptions) { o.otherCluster = true }
+// WithForcedRestore restores what is refused else: a snapshot that was saved from another cluster, which becomes one of this
+// cluster, and any snapshot where voters are missing, so that a leader that fails meanwhile would cost the quorum.
+func WithForcedRestore() SnapshotOption {
+	return func(o *snapshotOptions) { o.force = true }
 }
 
 func snapshotOptionsOf(opts []SnapshotOption) (chosen snapshotOptions) {
@@ -98,16 +99,17 @@ type RestoredSnapshot struct {
 // open is called again for each node that is tried; ctx bounds the whole.
 //
 // ErrOutcomeUnknown says that the catalog may or may not have been replaced; with any other error it was not.
-// ErrClusterMismatch: it is the snapshot of another cluster.
+// ErrClusterMismatch: it is the snapshot of another cluster. ErrDegraded: voters are missing, and those that are alive beside
+// the leader are no quorum.
 func (c *Client) RestoreSnapshot(
 	ctx context.Context, open func() (io.ReadCloser, error), opts ...SnapshotOption,
 ) (RestoredSnapshot, error) {
-	otherCluster := snapshotOptionsOf(opts).otherCluster
+	force := snapshotOptionsOf(opts).force
 	var response *snapshotv1.RestoreResponse
 	var final error
 	err := c.failover(ctx, func(i int, _ time.Duration) error {
 		var err error
-		response, err = restoreThrough(ctx, c.pool.endpoints[i], open, otherCluster)
+		response, err = restoreThrough(ctx, c.pool.endpoints[i], open, force)
 		switch errdef.ReasonOf(err) {
 		case errdef.Unavailable, errdef.NotReady, errdef.NotLeader, errdef.NoQuorum:
 			return err // nothing was changed, and another node may do better
@@ -126,7 +128,7 @@ func (c *Client) RestoreSnapshot(
 }
 
 func restoreThrough(
-	ctx context.Context, node *endpoint, open func() (io.ReadCloser, error), otherCluster bool,
+	ctx context.Context, node *endpoint, open func() (io.ReadCloser, error), force bool,
 ) (*snapshotv1.RestoreResponse, error) {
 	from, err := open()
 	if err != nil {
@@ -139,5 +141,5 @@ func restoreThrough(
 	if err != nil {
 		return nil, err
 	}
-	return snapshotv1.Upload(stream, from, otherCluster)
+	return snapshotv1.Upload(stream, from, force)
 }

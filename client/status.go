@@ -21,6 +21,9 @@ type Status struct {
 	// support more; SupportedFeatureLevel is what the node's does.
 	FeatureLevel          uint32 `json:"featureLevel"`
 	SupportedFeatureLevel uint32 `json:"supportedFeatureLevel"`
+	// Notices are what the node sees that only an operator can settle, each with what to do next: clusters that were recovered
+	// from one another and run beside each other, a quorum that is lost because voters have lost their Raft state.
+	Notices []string `json:"notices,omitempty"`
 	// Node is the node that answered.
 	Node Member `json:"node"`
 	// Members are all members that the node knows, itself included.

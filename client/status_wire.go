@@ -23,7 +23,7 @@ func statusOf(s *registryv1.GetStatusResponse) *Status {
 	status := &Status{
 		Version: s.GetVersion(), ClusterID: s.GetClusterId(), Leader: s.GetLeader(), Term: s.GetTerm(),
 		FeatureLevel: s.GetFeatureLevel(), SupportedFeatureLevel: s.GetSupportedFeatureLevel(),
-		Node: memberOf(s.GetNode()), Catalog: catalogOf(s.GetCatalog()),
+		Notices: s.GetNotices(), Node: memberOf(s.GetNode()), Catalog: catalogOf(s.GetCatalog()),
 		Content: ContentStatus{
 			Blobs: s.GetContent().GetBlobs(), Bytes: s.GetContent().GetBytes(), MemoryBytes: s.GetContent().GetMemoryBytes(),
 			FreeBytes: s.GetContent().GetFreeBytes(), Full: s.GetContent().GetFull(),

@@ -45,9 +45,10 @@ type office struct {
 	reads     *reading
 	orders    chan order // of operators, for steer
 	transfers transfers
-	writes    *queue                 // of ApplyLocal
-	raising   sync.Mutex             // held while the feature level rises, or must not
-	heldBack  atomic.Pointer[string] // what keeps the level down, or a node out; for people
+	writes    *queue                   // of ApplyLocal
+	restore   atomic.Pointer[lastPart] // the last one that was begun
+	raising   sync.Mutex               // held while the feature level rises, or must not
+	heldBack  atomic.Pointer[string]   // what keeps the level down, or a node out; for people
 }
 
 // Machine is what Raft drives: package fsm's, which applies to the catalog.
@@ -69,16 +70,18 @@ type life struct {
 // progress is how far this node has come since it started.
 type progress struct {
 	ready   atomic.Bool
-	waiting atomic.Pointer[string] // what it waits for before it belongs to a cluster; for people
+	waiting atomic.Pointer[string]   // what it waits for before it belongs to a cluster; for people
+	noticed atomic.Pointer[[]string] // what was logged of Notices
 	// compared is the last comparison of hashes, nil before the first.
 	compared atomic.Pointer[Comparison]
 }
 
 // closing ends lifetime, and makes Shutdown happen once.
 type closing struct {
-	end  context.CancelFunc
-	once sync.Once
-	err  error // written inside once
+	end   context.CancelFunc
+	once  sync.Once
+	begun atomic.Bool // Shutdown was called: no restore begins any more
+	err   error       // written inside once
 }
 
 // Open starts this node from its data directory and begins to look for its cluster. It returns before the node belongs
@@ -127,7 +130,7 @@ func (c *Cluster) open() error {
 	if c.gossip, err = openGossip(c.lifetime, &c.config, c.identity, c.logger); err != nil {
 		return err
 	}
-	return c.gossip.meet()
+	return c.meet()
 }
 
 // openRaft starts Raft on what the disk holds. An empty node runs it too: it neither votes nor starts elections before

@@ -62,6 +62,13 @@ type checkedSnapshots struct {
 	disk diskWatch
 }
 
+// List implements raft.SnapshotStore. It tells of the newest snapshot only: should raft not be able to restore it, it would
+// take the one before, and go on from behind what this node has acknowledged.
+func (s checkedSnapshots) List() ([]*raft.SnapshotMeta, error) {
+	listed, err := s.SnapshotStore.List()
+	return listed[:min(1, len(listed))], err
+}
+
 // Create implements raft.SnapshotStore, for snapshots taken here and for those received.
 func (s checkedSnapshots) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
 	configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {

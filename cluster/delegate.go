@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"encoding/json"
+
 	"github.com/hashicorp/memberlist"
 
 	"github.com/ocistern/ocistern/fsm/catalog"
@@ -35,17 +37,16 @@ func (g *gossip) NotifyAlive(node *memberlist.Node) error {
 	if err != nil {
 		return err
 	}
+	if told.member() {
+		g.recognize(lineage{Cluster: told.Cluster, Node: catalog.NodeID(node.Name), Formers: []string{told.Formerly},
+			Disputes: told.Disputes})
+	}
 	if own.ClusterID == "" || !told.member() || told.Cluster == own.ClusterID {
 		return nil
 	}
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
 	g.strangers[node.Address()] = told.Cluster
-	if told.Formerly == own.ClusterID {
-		g.replaced = errdef.New(errdef.ClusterMismatch, "cluster %s was recovered as %s on node %s, without this node",
-			own.ClusterID, told.Cluster, node.Name).
-			WithRemedy("empty the data directory %s: the node then joins the recovered cluster under a new id", g.config.DataDir)
-	}
 	return errdef.New(errdef.ClusterMismatch, "node %s at %s belongs to cluster %s",
 		node.Name, node.Address(), told.Cluster)
 }
@@ -91,14 +92,21 @@ func (g *gossip) NotifyConflict(existing, other *memberlist.Node) {
 		"node", existing.Name, "address", existing.Address(), "other", other.Address())
 }
 
-// NotifyMsg implements memberlist.Delegate; no messages of our own are gossiped, nor state.
+// NotifyMsg implements memberlist.Delegate; no messages of our own are gossiped.
 func (g *gossip) NotifyMsg([]byte) {}
 
 // GetBroadcasts implements memberlist.Delegate.
 func (g *gossip) GetBroadcasts(int, int) [][]byte { return nil }
 
-// LocalState implements memberlist.Delegate.
-func (g *gossip) LocalState(bool) []byte { return nil }
+// LocalState implements memberlist.Delegate: it tells all that a cluster was, which would not fit in the metadata.
+func (g *gossip) LocalState(bool) []byte { return g.lineage().encode(g.logger) }
 
 // MergeRemoteState implements memberlist.Delegate.
-func (g *gossip) MergeRemoteState([]byte, bool) {}
+func (g *gossip) MergeRemoteState(encoded []byte, _ bool) {
+	var told lineage
+	if err := json.Unmarshal(encoded, &told); err != nil {
+		g.logger.Debug("another node tells something that is not understood", "error", err)
+		return
+	}
+	g.recognize(told)
+}

@@ -19,6 +19,8 @@ import (
 type Survivor struct {
 	Node      catalog.NodeID `json:"node"`
 	ClusterID string         `json:"clusterId"`
+	// Role is the node's own in the last configuration on its disk: a nonvoter may lack what the voters have acknowledged.
+	Role Role `json:"role"`
 	// Term is the highest the node has seen. Of several survivors, the one whose last entry has the highest term, and among
 	// those the highest index, has all that any of them has.
 	Term      uint64           `json:"term"`
@@ -33,8 +35,10 @@ type Survivor struct {
 	// not by this one.
 	Catalog       catalog.Stats `json:"catalog"`
 	OnlyElsewhere int           `json:"blobsOnlyElsewhere"`
-	// Unfinished tells that Recover was begun here.
+	// Unfinished tells that Recover was begun here. Restoring tells that this node was restoring a snapshot, which is the whole
+	// catalog here, and that the other voters may not have it.
 	Unfinished bool `json:"unfinished"`
+	Restoring  bool `json:"restoring"`
 }
 
 // Examine reads the disk of a node that does not run, and changes nothing but what a start would: a damaged snapshot is set
@@ -47,10 +51,12 @@ func Examine(dataDir string, logger *slog.Logger) (found Survivor, err error) {
 	}
 	defer func() { err = errors.Join(err, s.storage.close()) }()
 	r := s.identity.current()
-	found = Survivor{Node: r.ID, ClusterID: r.ClusterID, Unfinished: r.Recovery != nil, Others: []Candidate{}}
-	if _, err := s.self(); err != nil {
+	found = Survivor{Node: r.ID, ClusterID: r.ClusterID, Unfinished: r.Recovery != nil, Restoring: r.Restoring, Others: []Candidate{}}
+	self, err := s.self()
+	if err != nil {
 		return found, err
 	}
+	found.Role = roleOf(self)
 	if err := s.replay(&found); err != nil {
 		return found, err
 	}

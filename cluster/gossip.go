@@ -41,7 +41,7 @@ type gossip struct {
 	sightings map[catalog.NodeID]sighting
 	strangers map[string]string // gossip address of a node of another cluster -> that cluster
 	astray    error             // not nil when Config.Join leads to another cluster than this node's
-	replaced  error             // not nil when this node's cluster was recovered as another one, without it
+	kin       map[string]kin    // by cluster id: what this node's was recovered as without it, or was before
 }
 
 // sighting is what was last heard of another node.
@@ -54,7 +54,7 @@ type sighting struct {
 func openGossip(lifetime context.Context, cfg *Config, id *identity, logger *slog.Logger) (*gossip, error) {
 	g := &gossip{
 		config: cfg, identity: id, logger: logger, lifetime: lifetime, changed: make(chan struct{}, 1),
-		sightings: map[catalog.NodeID]sighting{}, strangers: map[string]string{},
+		sightings: map[catalog.NodeID]sighting{}, strangers: map[string]string{}, kin: map[string]kin{},
 	}
 	if err := g.self().checkSize(); err != nil {
 		return nil, err
@@ -141,9 +141,14 @@ func (g *gossip) createError(cause error) error {
 // self is what this node tells now.
 func (g *gossip) self() metadata {
 	now, told := g.identity.current(), g.config.Advertise
+	was := catalog.NodeID("")
+	if now.ClusterID == "" && now.Rejoin != nil {
+		was = now.Rejoin.Was
+	}
 	return metadata{
 		Name: g.config.Name, Cluster: now.told(), Promised: now.ClusterID == "" && now.told() != "",
 		Leaving: g.leaving.Load(), Formerly: now.Formerly, Retired: now.Retired != nil,
+		Disputes: len(now.Forks) > 0, Was: was,
 		Raft: told.Raft, Peer: told.Peer, GRPC: told.GRPC, Registry: told.Registry,
 	}
 }

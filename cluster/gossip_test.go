@@ -34,6 +34,16 @@ func TestMetadata(t *testing.T) {
 	if got, err := decodeMetadata(encoded); err != nil || got != ipv6 {
 		t.Errorf("got %+v, %v from %s", got, err, encoded)
 	}
+	for width := 1; m.checkSize() == nil; width++ { // whatever is told later fits, too
+		m.Peer = strings.Repeat("p", width) + ":1"
+		if later := (metadata{
+			Name: m.Name, Cluster: newID(), Formerly: newID(), Disputes: true, Leaving: true, Retired: true,
+			Raft: m.Raft, Peer: m.Peer, GRPC: m.GRPC, Registry: m.Registry,
+		}); m.checkSize() == nil {
+			_, err := later.encode()
+			must(t, err)
+		}
+	}
 	m.Peer = strings.Repeat("p", 400) + ":1"
 	if err := m.checkSize(); errdef.ReasonOf(err) != errdef.ConfigInvalid {
 		t.Errorf("metadata that does not fit: got %v", err)

@@ -38,8 +38,12 @@ type record struct {
 	Voters []catalog.NodeID `json:"voters,omitempty"`
 	// Restoring is set while a snapshot is restored here that the other voters may never hear of.
 	Restoring bool `json:"restoring,omitempty"`
-	// Formerly is the cluster that was recovered as this one, on this node.
-	Formerly string `json:"formerly,omitempty"`
+	// Formers are the clusters that were recovered, one after the other, as this one, oldest first. Formerly is the last:
+	// earlier builds know only that one.
+	Formers  []string `json:"formers,omitempty"`
+	Formerly string   `json:"formerly,omitempty"`
+	// Forks are clusters that this node's was recovered as by mistake: it still served.
+	Forks []string `json:"forks,omitempty"`
 	// Recovery is set while Recover is under way.
 	Recovery *recovery `json:"recovery,omitempty"`
 	// Retired tells that this id takes no part in its cluster any more, and never will.
@@ -57,6 +61,8 @@ type retirement struct {
 type rejoin struct {
 	ClusterID string         `json:"clusterId"`
 	Was       catalog.NodeID `json:"was"`
+	// Voters are those of the cluster, as the node last knew them.
+	Voters []catalog.NodeID `json:"voters,omitempty"`
 }
 
 // told returns the cluster that this node is a member of, is promised to or must rejoin.
@@ -70,6 +76,22 @@ func (r record) told() string {
 		return r.Rejoin.ClusterID
 	}
 	return ""
+}
+
+// formers returns all clusters that were recovered as this one, oldest first.
+func (r record) formers() []string {
+	if r.Formerly == "" {
+		return r.Formers
+	}
+	return catalog.WithFormers(r.Formers, r.Formerly)
+}
+
+// withFormers adds clusters that were recovered as this one.
+func (r record) withFormers(more ...string) record {
+	if formers := catalog.WithFormers(r.formers(), more...); len(formers) > 0 {
+		r.Formers, r.Formerly = formers, formers[len(formers)-1]
+	}
+	return r
 }
 
 // alone tells that this node knows of no voter but itself: what is lost here is lost.
@@ -88,13 +110,13 @@ func (r record) successor() (record, error) {
 		return record{}, errdef.New(errdef.ContentCorrupt, "the raft state of node %s is gone, and no other voter of cluster %s "+
 			"is known", r.ID, r.ClusterID).WithRemedy(aloneRemedy)
 	}
-	next.Rejoin = &rejoin{ClusterID: r.ClusterID, Was: r.ID}
+	next.Rejoin = &rejoin{ClusterID: r.ClusterID, Was: r.ID, Voters: r.Voters}
 	return next, nil
 }
 
 // aloneRemedy is for a node that has lost what nobody else has.
 const aloneRemedy = "bring back the data directory from a copy; or start with an empty one and bring back the catalog: " +
-	"ocistern snapshot restore FILE --force"
+	"ocistern snapshot restore FILE --yes --force"
 
 // identity is who this node is, on disk in node.json. Each change is durable before the method that made it returns.
 // A node id is tied to one Raft store: votes that were lost with the store must never be cast again under the same id.

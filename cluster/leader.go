@@ -39,6 +39,9 @@ func (c *Cluster) lead() bool {
 		c.stepAside(v)
 		return false
 	}
+	if err := c.bounded(c.tellFormers); err != nil {
+		c.logger.Debug("what this cluster was before is not in the catalog yet", "error", err)
+	}
 	var tooOld error
 	for _, wish := range v.changes() {
 		confirmed, err := false, c.bounded(func(ctx context.Context) error { return c.confirm(ctx, wish) })

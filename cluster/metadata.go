@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
@@ -16,13 +17,16 @@ type metadata struct {
 	Name     string `json:"n,omitempty"`
 	Cluster  string `json:"c,omitempty"` // member of, or promised to
 	Promised bool   `json:"p,omitempty"` // not yet a member of Cluster
-	Formerly string `json:"f,omitempty"` // the cluster that was recovered as Cluster, on this node
-	Leaving  bool   `json:"l,omitempty"` // shutting down in good order
-	Retired  bool   `json:"x,omitempty"` // its id takes no part any more, or will not soon
-	Raft     string `json:"r,omitempty"`
-	Peer     string `json:"e,omitempty"`
-	GRPC     string `json:"g,omitempty"`
-	Registry string `json:"h,omitempty"`
+	Formerly string `json:"f,omitempty"` // the last cluster that was recovered as Cluster; see lineage for all of them
+	Disputes bool   `json:"d,omitempty"` // Cluster was recovered as another one by mistake
+	// Was is the former id of a node that is to rejoin Cluster, and that has lost its Raft state. Such a node has no Formerly.
+	Was      catalog.NodeID `json:"w,omitempty"`
+	Leaving  bool           `json:"l,omitempty"` // shutting down in good order
+	Retired  bool           `json:"x,omitempty"` // its id takes no part any more, or will not soon
+	Raft     string         `json:"r,omitempty"`
+	Peer     string         `json:"e,omitempty"`
+	GRPC     string         `json:"g,omitempty"`
+	Registry string         `json:"h,omitempty"`
 }
 
 // empty tells that the node belongs to nothing and may become a voter of a new cluster.
@@ -74,7 +78,7 @@ func decodeMetadata(encoded []byte) (metadata, error) {
 // checkSize refuses, before anything is started, addresses that would not fit once the node belongs to a cluster.
 func (m metadata) checkSize() error {
 	m.Cluster, m.Promised, m.Leaving, m.Retired = strings.Repeat("c", len(newID())), true, true, true
-	m.Formerly = m.Cluster
+	m.Formerly, m.Was, m.Disputes = m.Cluster, "", false // Formerly or Was, Promised or Disputes: each as long as the other
 	_, err := m.encode()
 	return err
 }

@@ -71,7 +71,9 @@ func TestAppendWaitsForReturn(t *testing.T) {
 }
 
 func follow(tr *transport, follows func() bool) {
-	any := func(raft.ServerID, raft.ServerAddress) bool { return follows() }
+	any := func(_ raft.ServerID, _ raft.ServerAddress, term uint64) bool {
+		return term == heartbeat().Term && follows()
+	}
 	tr.follows.Store(&any)
 }
 
@@ -100,5 +102,28 @@ func TestAppendStopsWaiting(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("the append still waits")
+	}
+}
+
+// A call of an earlier term does not wait: the present one's carries the log.
+func TestAppendOfAnEarlierTermGivesUp(t *testing.T) {
+	t.Parallel()
+	sender, id := testTransport(t, testIdentity(t, "a", "x")), testIdentity(t, "b", "x")
+	gone := testTransport(t, id)
+	at := gone.LocalAddr()
+	must(t, gone.Close())
+	follow(sender, func() bool { return true }) // in the term of heartbeat
+	earlier := entry()
+	earlier.Term--
+	if err := sender.AppendEntries("b", at, earlier, &raft.AppendEntriesResponse{}); errdef.ReasonOf(err) != errdef.Unavailable {
+		t.Errorf("append: %v", err)
+	}
+
+	f := newFleet(t)
+	n := f.prepare(1, 1)[0]
+	f.start(n)
+	self, follows := n.cluster.servers()[0], followersOf(n.cluster.raft)
+	if term := n.cluster.raft.CurrentTerm(); !follows(self.ID, self.Address, term) || follows(self.ID, self.Address, term-1) {
+		t.Error("a leader leads in its own term, and in no other one")
 	}
 }

@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,7 +40,15 @@ var damages = []struct {
 	}, false, "log"},
 	{"newest snapshot", func(t *testing.T, dir string) { flip(t, newestSnapshot(t, dir, 0, "state.bin"), -1) }, true, "snapshot"},
 	{"its description", func(t *testing.T, dir string) { must(t, os.Truncate(newestSnapshot(t, dir, 0, "meta.json"), 9)) },
-		true, ""},
+		true, "snapshot"},
+	{"newest snapshot, and the log ends before it", func(t *testing.T, dir string) {
+		flip(t, newestSnapshot(t, dir, 0, "state.bin"), -1)
+		cutBeforeNewest(t, dir)
+	}, false, "snapshot"},
+	{"its description, and the log ends before it", func(t *testing.T, dir string) {
+		must(t, os.Truncate(newestSnapshot(t, dir, 0, "meta.json"), 9))
+		cutBeforeNewest(t, dir)
+	}, false, "snapshot"},
 	{"both snapshots and an early log", func(t *testing.T, dir string) {
 		flip(t, newestSnapshot(t, dir, 0, "state.bin"), -1)
 		flip(t, newestSnapshot(t, dir, 1, "state.bin"), -1)
@@ -63,6 +73,21 @@ func newestSnapshot(t *testing.T, dir string, nth int, file string) string {
 		t.Fatalf("%d snapshots", len(found))
 	}
 	return found[len(found)-1-nth]
+}
+
+// cutBeforeNewest leaves the log of a follower that was sent the newest snapshot: it ends where the one before does.
+func cutBeforeNewest(t *testing.T, dir string) {
+	t.Helper()
+	names, err := snapshotNames(dir)
+	must(t, err)
+	if len(names) != 2 {
+		t.Fatalf("%d snapshots", len(names))
+	}
+	bolt, err := openBoltStore(filepath.Join(dir, "raft.db"))
+	must(t, err)
+	last, err := bolt.LastIndex()
+	must(t, err)
+	must(t, errors.Join(bolt.DeleteRange(names[1].index+1, last), bolt.Close()))
 }
 
 // twice takes two snapshots on a node, with writes between and after.
@@ -113,6 +138,43 @@ func TestDamagedNodeRejoins(t *testing.T) {
 	}
 }
 
+// What lies beside the snapshots, as a copy that somebody made, comes last: it is never taken for the newest one.
+func TestSnapshotNames(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"2-9-70", "2-30-50", "2-30-50.bak", "2-30-60", "lost+found", "9-9-90.tmp", "1-40-10"} {
+		must(t, os.MkdirAll(filepath.Join(dir, "snapshots", name), 0o700))
+	}
+	names, err := snapshotNames(dir)
+	must(t, err)
+	want := []snapshotName{
+		{"2-30-60", 2, 30}, {"2-30-50", 2, 30}, {"2-9-70", 2, 9}, {"1-40-10", 1, 40}, {"lost+found", 0, 0}, {"2-30-50.bak", 0, 0},
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("got  %v\nwant %v", names, want)
+	}
+}
+
+// A damaged snapshot is missed unless the log has its last entry, in its term: a follower may have had others there, and been
+// sent the snapshot because of that.
+func TestDamagedSnapshotInLog(t *testing.T) {
+	t.Parallel()
+	logs := raft.NewInmemStore()
+	must(t, logs.StoreLogs([]*raft.Log{{Index: 4, Term: 1}, {Index: 5, Term: 2}, {Index: 6, Term: 2}}))
+	for _, c := range []struct {
+		term, index uint64
+		sound       bool
+	}{
+		{2, 6, true}, {1, 4, true}, {3, 6, false}, {2, 7, false}, {1, 3, false}, {0, 0, true},
+	} {
+		bad := badSnapshot{snapshotName{"bad", c.term, c.index}, errdef.New(errdef.ContentCorrupt, "planted")}
+		err := bad.inLog(logs, extent{4, 6})
+		if c.sound != (err == nil) || err != nil && !errors.As(err, new(damage)) {
+			t.Errorf("term %d, index %d: %v", c.term, c.index, err)
+		}
+	}
+}
+
 // What nobody else has is not set aside: the node does not start, and says what can be done.
 func TestDamagedNodeAlone(t *testing.T) {
 	t.Parallel()
@@ -142,8 +204,44 @@ func TestDamagedNodeAlone(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(n.config.DataDir, raftDir, "raft.db")); err != nil {
 				t.Errorf("something was moved: %v", err)
 			}
+			if _, err := os.Stat(filepath.Join(n.config.DataDir, quarantineDir)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("something was set aside before it was known whether the node can do without: %v", err)
+			}
 		})
 	}
+}
+
+// A snapshot that is whole and cannot be restored is not passed over: raft would go on from the one before, behind what this
+// node has acknowledged.
+func TestNewestSnapshotOrNone(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	n := f.prepare(1, 1)[0]
+	f.start(n)
+	n.twice()
+	n.crash()
+	restores := 0
+	n.wrap = func(machine Machine) Machine { return refusing{machine, &restores} }
+	if err := n.open(); err == nil || restores != 1 {
+		t.Errorf("started from another snapshot, or none: %v after %d", err, restores)
+	}
+	n.detach()
+	n.wrap = nil
+	f.start(n)
+	n.hasTags("first", "second", "third")
+}
+
+// refusing cannot restore the first snapshot that it is given.
+type refusing struct {
+	Machine
+	restores *int
+}
+
+func (r refusing) Restore(snapshot io.ReadCloser) error {
+	if *r.restores++; *r.restores == 1 {
+		return errors.Join(errors.New("planted"), snapshot.Close())
+	}
+	return r.Machine.Restore(snapshot)
 }
 
 // A node whose Raft state is gone is bound to its cluster, even where it could found one with others: without the bond it

@@ -57,6 +57,23 @@ func openSurvivor(dataDir string, logger *slog.Logger) (*survivor, error) {
 	if _, err := os.Stat(filepath.Join(dataDir, "raft", "raft.db")); err != nil {
 		return nil, durable.Wrap(err, "there is no node in %s", dataDir)
 	}
+	cfg := Config{DataDir: dataDir, Timings: Timings{}.complete(), Fatal: func(error) {}}
+	store, err := openStorage(cfg, nil, logger)
+	if err != nil {
+		return nil, err
+	}
+	// Only now: from here on no node runs here that could change node.json.
+	id, err := survivorIdentity(dataDir, store)
+	if err != nil {
+		return nil, errors.Join(err, store.close())
+	}
+	s := &survivor{identity: id, storage: store, catalog: catalog.New(), logger: logger}
+	s.machine = fsm.New(s.catalog, fsm.Options{Stop: func(err error) { s.stopped = err }})
+	return s, nil
+}
+
+// survivorIdentity reads node.json of a node that may be recovered.
+func survivorIdentity(dataDir string, store *storage) (*identity, error) {
 	path := filepath.Join(dataDir, nodeFile)
 	found, err := readRecord(path)
 	if err != nil {
@@ -72,23 +89,14 @@ func openSurvivor(dataDir string, logger *slog.Logger) (*survivor, error) {
 		return nil, errdef.New(errdef.NotReady, "the node in %s is no member of a cluster", dataDir).
 			WithRemedy("choose another survivor")
 	}
-	cfg := Config{DataDir: dataDir, Timings: Timings{}.complete(), Fatal: func(error) {}}
-	store, err := openStorage(cfg, nil, logger)
-	if err != nil {
-		return nil, err
-	}
-	s := &survivor{identity: &identity{path: path}, storage: store, catalog: catalog.New(), logger: logger}
-	s.identity.now.Store(&found)
-	s.machine = fsm.New(s.catalog, fsm.Options{Stop: func(err error) { s.stopped = err }})
 	owner, err := store.owner()
 	if err == nil && owner != found.ID {
 		err = errdef.New(errdef.ContentCorrupt, "%s says node %q, but the raft state is of node %q", path, found.ID, owner).
 			WithRemedy("choose another survivor")
 	}
-	if err != nil {
-		return nil, errors.Join(err, store.close())
-	}
-	return s, nil
+	i := &identity{path: path}
+	i.now.Store(&found)
+	return i, err
 }
 
 // steps are what recovers a survivor, in order. Each is durable before the next one begins, and all may be repeated.
@@ -151,9 +159,15 @@ func (i isolated) Snapshot() (raft.FSMSnapshot, error) {
 // finish makes the node a member of the new cluster.
 func (s *survivor) finish() error {
 	r := s.identity.current()
-	return s.identity.write(record{
-		ID: r.ID, ClusterID: r.Recovery.ClusterID, Formerly: r.ClusterID, FeatureLevel: s.catalog.Snapshot().FeatureLevel(),
-	})
+	recovered := record{ID: r.ID, ClusterID: r.Recovery.ClusterID, FeatureLevel: s.catalog.Snapshot().FeatureLevel()}
+	return s.identity.write(recovered.withFormers(s.formers()...))
+}
+
+// formers returns the clusters that the recovered one was before, as node.json and the catalog know them.
+func (s *survivor) formers() []string {
+	r := s.identity.current()
+	known := slices.DeleteFunc(slices.Clone(s.catalog.Snapshot().Formers()), func(id string) bool { return id == r.ClusterID })
+	return append(catalog.WithFormers(known, r.formers()...), r.ClusterID)
 }
 
 // self returns this node as the last configuration has it.

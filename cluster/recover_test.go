@@ -182,7 +182,7 @@ func TestExamine(t *testing.T) {
 		found, err := Examine(n.config.DataDir, testLogger("examine"))
 		must(t, err)
 		if found.Term == 0 || found.LastTerm == 0 || found.LastIndex < 4 || len(found.Others) != 2 || found.Catalog.Tags != 2 ||
-			found.OnlyElsewhere != 2 || found.Unfinished {
+			found.OnlyElsewhere != 2 || found.Unfinished || found.Restoring || found.Role != RoleVoter {
 			t.Errorf("%s: %+v", n.config.Name, found)
 		}
 		if taken := found.SnapshotIndex > 0; taken != !found.SnapshotTime.IsZero() {
@@ -194,7 +194,14 @@ func TestExamine(t *testing.T) {
 			t.Errorf("%s was %s and is %s, %v", dir, content, now, err)
 		}
 	}
+	nodes[0].rewrite(func(r *record) { r.Restoring = true })
+	if found, err := Examine(nodes[0].config.DataDir, testLogger("examine")); err != nil || !found.Restoring {
+		t.Errorf("of a node that was restoring: %+v, %v", found, err)
+	}
+	nodes[0].rewrite(func(r *record) { r.Restoring = false })
 	f.start(nodes...)
+	// What node.json says while the node runs is not looked at: it may be another word in a moment.
+	nodes[0].rewrite(func(r *record) { r.Retired = &retirement{Reason: errdef.Removed} })
 	if _, err := Examine(nodes[0].config.DataDir, testLogger("examine")); !errors.Is(err, errdef.ErrStorageFailed) {
 		t.Errorf("of a node that runs: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,12 +14,13 @@ import (
 
 // meet makes a node that belongs to a cluster look at the nodes it is to join before it starts for good: a data
 // directory of another cluster is an error of the operator. A node with an empty disk need not wait.
-func (g *gossip) meet() error {
-	if g.identity.current().ClusterID == "" {
+func (c *Cluster) meet() error {
+	if c.ClusterID() == "" {
 		return nil
 	}
-	g.join()
-	return g.mismatch()
+	c.gossip.join()
+	c.disputeForks()
+	return c.gossip.mismatch()
 }
 
 // rejoin keeps trying Config.Join, so that nodes that start in any order find each other, and so that a partition heals
@@ -106,7 +108,7 @@ func (g *gossip) judge(address, target string) {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
 	other, stranger := g.strangers[target]
-	if !stranger || own == "" || other == now.Formerly { // that one has to give way
+	if !stranger || own == "" || slices.Contains(now.formers(), other) { // that one has to give way
 		return
 	}
 	g.astray = errdef.New(errdef.ClusterMismatch, "%s belongs to cluster %s, the node at %s to cluster %s",
@@ -115,15 +117,17 @@ func (g *gossip) judge(address, target string) {
 }
 
 // mismatch returns an error of reason CLUSTER_MISMATCH when Config.Join leads to another cluster than this node's, or when
-// this node's was recovered without it. It is asked only by a node that is not ready: one that is has a leader, and who
-// recovered its cluster was wrong.
+// this node's was recovered without it, and not by mistake. It is asked only by a node that is not ready: one that is has a
+// leader, and who recovered its cluster was wrong.
 func (g *gossip) mismatch() error {
 	own := g.identity.current().ClusterID
+	if forks := g.forks(); len(forks) > 0 && own != "" { // a node that waits to rejoin cannot tell, and has nothing to lose
+		return errdef.New(errdef.ClusterMismatch, "cluster %s was recovered as %s on node %s, without this node",
+			own, forks[0].Cluster, forks[0].Node).
+			WithRemedy("empty the data directory %s: the node then joins the recovered cluster under a new id", g.config.DataDir)
+	}
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
-	if g.replaced != nil {
-		return g.replaced
-	}
 	for _, s := range g.sightings {
 		if s.member() && s.Cluster == own {
 			return nil

@@ -3,7 +3,6 @@ package cluster
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -148,43 +147,4 @@ func (w *walk) decode(store *raftboltdb.BoltStore) error {
 		}
 	}
 	return nil
-}
-
-// checkSnapshots looks at the newest snapshots until one is sound, and sets those aside that are not. What is left must go on
-// in the log.
-func checkSnapshots(store raft.SnapshotStore, log extent, setAside func(id string, why error) error) error {
-	listed, err := store.List()
-	if err != nil {
-		return durable.Wrap(err, "cannot list the snapshots")
-	}
-	var from uint64
-	for _, meta := range listed {
-		if why := checkSnapshot(store, meta); why != nil {
-			if err := setAside(meta.ID, why); err != nil {
-				return err
-			}
-			continue
-		}
-		from = meta.Index
-		break
-	}
-	if log.Last > from && log.First > from+1 {
-		return damaged("snapshot", nil, "entries %d to %d are neither in a sound snapshot nor in the log", from+1, log.First-1)
-	}
-	if from == 0 && len(listed) > 0 {
-		return damaged("snapshot", nil, "none of %d snapshots is sound", len(listed))
-	}
-	return nil
-}
-
-// checkSnapshot verifies the checksum of a snapshot, and that its name says what its description does.
-func checkSnapshot(store raft.SnapshotStore, meta *raft.SnapshotMeta) error {
-	if name := fmt.Sprintf("%d-%d-", meta.Term, meta.Index); len(meta.ID) <= len(name) || meta.ID[:len(name)] != name {
-		return errdef.New(errdef.ContentCorrupt, "snapshot %s claims term %d and index %d", meta.ID, meta.Term, meta.Index)
-	}
-	_, content, err := store.Open(meta.ID) // reads all of it
-	if err != nil {
-		return err
-	}
-	return content.Close()
 }

@@ -3,12 +3,10 @@ package cluster
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
 
-	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
@@ -51,6 +49,9 @@ func (c *Cluster) step() {
 	}
 	c.catchUp(ctx)
 	c.noteVoters()
+	c.noteFormers()
+	c.disputeForks()
+	c.tellNotices()
 }
 
 // noteVoters keeps who the voters are where it is found when the Raft state is lost.
@@ -58,16 +59,10 @@ func (c *Cluster) noteVoters() {
 	if c.ClusterID() == "" {
 		return
 	}
-	var voters []catalog.NodeID
-	for _, server := range c.servers() {
-		if server.Suffrage == raft.Voter {
-			voters = append(voters, catalog.NodeID(server.ID))
-		}
-	}
+	voters := c.voters()
 	if len(voters) == 0 { // the log has not come yet
 		return
 	}
-	slices.Sort(voters)
 	if err := c.identity.change(func(r *record) { r.Voters = voters }); err != nil {
 		c.logger.Error("who the voters are is not noted", "error", err)
 	}
@@ -78,6 +73,7 @@ func (c *Cluster) noteVoters() {
 // calls return what the first one did.
 func (c *Cluster) Shutdown(ctx context.Context) error {
 	c.closing.once.Do(func() {
+		c.awaitRestore(ctx)
 		c.handOver(ctx)
 		c.closing.end()
 		c.workers.Wait() // a second announcement would overtake the goodbye

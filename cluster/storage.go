@@ -103,10 +103,13 @@ func openBolt(dataDir string, logger *slog.Logger) (Disk, error) {
 	}
 	setAside := func(id string, why error) error {
 		to, err := setAside(dataDir, filepath.Join(dir, "snapshots", id), "snapshot")
-		logger.Error("a snapshot is damaged; the one before it is used", "snapshot", id, "moved", to, "error", why)
+		if err == nil {
+			logger.Error("a snapshot is damaged and was set aside; all that it held is in an older one and in the log",
+				"snapshot", id, "moved", to, "error", why)
+		}
 		return err
 	}
-	if err := errors.Join(checkSnapshots(disk.Snapshots, found, setAside), durable.SyncDir(dir)); err != nil {
+	if err := errors.Join(checkSnapshots(disk, dir, found, setAside), durable.SyncDir(dir)); err != nil {
 		return Disk{}, errors.Join(err, bolt.Close())
 	}
 	return disk, nil

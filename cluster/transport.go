@@ -26,8 +26,8 @@ type transport struct {
 	stream   *stream
 	racing   bool      // heartbeats race: a planted bug
 	contacts *contacts // who answers heartbeats
-	// follows tells whether a node at an address is to be sent the log; nil until Raft runs.
-	follows atomic.Pointer[func(raft.ServerID, raft.ServerAddress) bool]
+	// follows tells whether a node at an address is to be sent the log in a term; nil until Raft runs.
+	follows atomic.Pointer[func(raft.ServerID, raft.ServerAddress, uint64) bool]
 }
 
 // raft looks these up by type assertion; without WithPreVote it would silently hold elections without pre-votes.
@@ -80,7 +80,7 @@ func (t *transport) AppendEntries(id raft.ServerID, at raft.ServerAddress, args 
 		t.contacts.note(id, err)
 		return err
 	}
-	return t.patiently(id, at, call)
+	return t.patiently(id, at, args.Term, call)
 }
 
 // RequestVote implements raft.Transport.
@@ -98,7 +98,7 @@ func (t *transport) RequestPreVote(id raft.ServerID, at raft.ServerAddress, args
 // InstallSnapshot implements raft.Transport.
 func (t *transport) InstallSnapshot(id raft.ServerID, at raft.ServerAddress, args *raft.InstallSnapshotRequest,
 	resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	return t.patiently(id, at, func() error {
+	return t.patiently(id, at, args.Term, func() error {
 		return t.NetworkTransport.InstallSnapshot(id, addressed(id, at), args, resp, data)
 	})
 }

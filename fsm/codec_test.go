@@ -64,6 +64,7 @@ func goldenCommands() map[string]catalog.Command {
 		"remove-holder":   catalog.RemoveHolder{Node: "node-2", Digests: []digest.Digest{layer}, All: true},
 		"untag":           catalog.Untag{Tenant: tenant, Repository: repository, Name: "v1"},
 		"delete-manifest": catalog.DeleteManifest{Tenant: tenant, Repository: repository, Digest: signature},
+		"note-formers":    catalog.NoteFormers{ClusterIDs: []string{"01A", "01B"}},
 		"raise-level":     catalog.RaiseLevel{Level: catalog.LevelRequests},
 		"invalidate":      catalog.Invalidate{Tenant: tenant, Repository: repository, Below: true, Tag: "v1", Digest: image},
 		"set-backoff": catalog.SetBackoff{Backoff: catalog.Backoff{
@@ -76,7 +77,7 @@ func goldenCommands() map[string]catalog.Command {
 func goldenFile(name string) string {
 	version := 1
 	switch name {
-	case "raise-level", "invalidate", "set-backoff":
+	case "raise-level", "invalidate", "set-backoff", "note-formers":
 		version = 2
 	}
 	return filepath.Join("command", fmt.Sprintf("%s.v%d.pb", name, version))

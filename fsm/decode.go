@@ -76,6 +76,10 @@ func (d *decoder) kind(message *logv1.Command) catalog.Command {
 		d.version(message, catalog.LevelRequests)
 		d.check(kind.SetBackoff)
 		return catalog.SetBackoff{Backoff: *d.backoff(kind.SetBackoff.GetBackoff())}
+	case *logv1.Command_NoteFormers:
+		d.version(message, catalog.LevelRequests)
+		d.check(kind.NoteFormers)
+		return catalog.NoteFormers{ClusterIDs: kind.NoteFormers.GetClusterIds()}
 	default:
 		d.version(message, catalog.LevelFirst)
 		return d.first(message)

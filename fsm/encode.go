@@ -57,6 +57,9 @@ func encodeCommand(command catalog.Command) (*logv1.Command, error) {
 	case catalog.SetBackoff:
 		message.Version = uint32(catalog.LevelRequests)
 		message.Kind = &logv1.Command_SetBackoff{SetBackoff: &logv1.SetBackoff{Backoff: e.backoff(&c.Backoff)}}
+	case catalog.NoteFormers:
+		message.Version = uint32(catalog.LevelRequests)
+		message.Kind = &logv1.Command_NoteFormers{NoteFormers: &logv1.NoteFormers{ClusterIds: c.ClusterIDs}}
 	default:
 		return nil, errdef.New(errdef.CommandInvalid, "%T is not a command", command)
 	}

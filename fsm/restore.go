@@ -62,7 +62,7 @@ func (r *snapshotReader) header() (catalog.Header, error) {
 	return catalog.Header{
 		Index: catalog.LogIndex(message.GetIndex()), ClusterID: message.GetClusterId(),
 		CommandHash: [sha256.Size]byte(message.GetCommandHash()), Level: level,
-		Forgotten: catalog.LogIndex(message.GetForgotten()),
+		Forgotten: catalog.LogIndex(message.GetForgotten()), Formers: message.GetFormerClusterIds(),
 	}, nil
 }
 
@@ -71,7 +71,7 @@ func (r *snapshotReader) header() (catalog.Header, error) {
 func headerLevel(message *logv1.SnapshotHeader) (catalog.FeatureLevel, error) {
 	version, level := catalog.FeatureLevel(message.GetVersion()), catalog.FeatureLevel(message.GetFeatureLevel())
 	switch {
-	case version == catalog.LevelFirst && level == 0 && message.GetForgotten() == 0:
+	case version == catalog.LevelFirst && level == 0 && message.GetForgotten() == 0 && len(message.GetFormerClusterIds()) == 0:
 		return catalog.LevelFirst, nil
 	case version == catalog.LevelRequests && version <= MaxLevel && level >= version && level <= MaxLevel:
 		return level, nil

@@ -84,6 +84,7 @@ func headerMessage(h catalog.Header) *logv1.SnapshotHeader {
 	if h.Level >= catalog.LevelRequests {
 		message.Version = uint32(catalog.LevelRequests)
 		message.FeatureLevel, message.Forgotten = uint32(h.Level), uint64(h.Forgotten)
+		message.FormerClusterIds = h.Formers
 	}
 	return message
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -67,6 +68,10 @@ func TestGoldenSnapshot(t *testing.T) {
 	checkGoldenSnapshot(t, "snapshot.v2.pb", raised.Snapshot(), 7)
 	freshen(t, raised)
 	checkGoldenSnapshot(t, "snapshot-freshness.v2.pb", raised.Snapshot(), 9)
+	former := goldenCatalog(t)
+	raise(t, former)
+	recovered(t, former)
+	checkGoldenSnapshot(t, "snapshot-formers.v2.pb", former.Snapshot(), 7)
 }
 
 // freshen adds what knows of upstreams: a tag that has moved and one that is gone, an invalidation, a backoff.
@@ -112,6 +117,18 @@ func raise(t testing.TB, cat *catalog.Catalog) {
 	}
 }
 
+// recovered tells a golden catalog of level 2 which clusters it was before.
+func recovered(t testing.TB, cat *catalog.Catalog) {
+	t.Helper()
+	results := cat.Apply(
+		catalog.Entry{Index: 9, Command: catalog.NoteFormers{ClusterIDs: []string{"01A", "01B"}}},
+		catalog.Entry{Index: 10, Command: catalog.NoteFormers{ClusterIDs: []string{"01B", "01C"}}},
+	)
+	if got := cat.Snapshot().Formers(); !slices.Equal(got, []string{"01A", "01B", "01C"}) || results[1].Err != nil {
+		t.Fatal(got, results)
+	}
+}
+
 func checkGoldenSnapshot(t *testing.T, name string, original *catalog.Snapshot, wantKinds int) {
 	t.Helper()
 	written := snapshotBytes(t, original).Bytes()
@@ -124,7 +141,7 @@ func checkGoldenSnapshot(t *testing.T, name string, original *catalog.Snapshot, 
 		t.Fatal(err)
 	}
 	got := restored.Snapshot()
-	if digestOf(t, got) != digestOf(t, original) || got.Header() != original.Header() {
+	if digestOf(t, got) != digestOf(t, original) || !reflect.DeepEqual(got.Header(), original.Header()) {
 		t.Error("restores another catalog")
 	}
 	kinds := map[protoreflect.Name]bool{}

@@ -18,7 +18,7 @@ import (
 // goroutine at a time.
 type Transplant struct {
 	header  catalog.Header
-	level   catalog.FeatureLevel // of the cluster
+	into    catalog.Header // of the cluster
 	from    *snapshotReader
 	spool   io.ReadSeeker
 	records uint64
@@ -33,14 +33,14 @@ func NewTransplant(from io.Reader) (*Transplant, error) {
 	return &Transplant{header: header, from: reader}, err
 }
 
-// Into says at which feature level the cluster is. Neither a snapshot nor its absence of news changes it: one of a higher
-// level is refused with reason VERSION_TOO_OLD.
-func (t *Transplant) Into(level catalog.FeatureLevel) error {
-	if t.header.Level > level {
+// Into says at which feature level the cluster is, and which clusters it was before. No snapshot changes these: one of a
+// higher level is refused with reason VERSION_TOO_OLD.
+func (t *Transplant) Into(cluster catalog.Header) error {
+	if t.header.Level > cluster.Level {
 		return errdef.New(errdef.VersionTooOld, "the snapshot is of feature level %d, the cluster is at level %d",
-			t.header.Level, level).WithRemedy("update all members, and look what holds the level back: ocistern status")
+			t.header.Level, cluster.Level).WithRemedy("update all members, and look what holds the level back: ocistern status")
 	}
-	t.level = level
+	t.into = cluster
 	return nil
 }
 
@@ -80,7 +80,7 @@ func (t *Transplant) Spool(spool io.ReadWriteSeeker, keep func(catalog.NodeID) b
 // done again.
 func (t *Transplant) headerAt(clusterID string, index catalog.LogIndex) catalog.Header {
 	header := replanted(t.header, clusterID, index)
-	header.Level, header.Forgotten = t.level, index
+	header.Level, header.Formers, header.Forgotten = t.into.Level, t.into.Formers, index
 	return header
 }
 
@@ -93,10 +93,14 @@ func replanted(header catalog.Header, clusterID string, index catalog.LogIndex) 
 }
 
 // Replant gives a catalog to a new cluster, at an index that it has reached or that lies ahead, without the holders of blobs
-// for which keep is false. Raft must not run.
+// for which keep is false. The cluster that it was of becomes a former one, where the feature level allows. Raft must not run.
 func Replant(cat *catalog.Catalog, clusterID string, index catalog.LogIndex, keep func(catalog.NodeID) bool) error {
 	old := cat.Snapshot()
-	return cat.Restore(replanted(old.Header(), clusterID, index), func(yield func(catalog.Record, error) bool) {
+	header := replanted(old.Header(), clusterID, index)
+	if former := old.ClusterID(); header.Level >= catalog.LevelRequests && former != "" && former != clusterID {
+		header.Formers = catalog.WithFormers(header.Formers, former)
+	}
+	return cat.Restore(header, func(yield func(catalog.Record, error) bool) {
 		for record := range old.Records() {
 			if !yield(record.WithHolders(keep), nil) {
 				return

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/ocistern/ocistern/fsm/catalog"
@@ -58,7 +60,7 @@ func TestTransplant(t *testing.T) {
 		t.Errorf("index %d, cluster %s, %+v, %d of %d bytes", got.Index(), got.ClusterID(), got.Stats(), len(written), size)
 	}
 	info, err := InspectSnapshot(bytes.NewReader(written))
-	if err != nil || info.Records != original.Stats() || info.Header != got.Header() || info.Bytes != size ||
+	if err != nil || info.Records != original.Stats() || !reflect.DeepEqual(info.Header, got.Header()) || info.Bytes != size ||
 		info.Version != 1 {
 		t.Errorf("inspected as %+v, %v", info, err)
 	}
@@ -133,14 +135,22 @@ func spoolOnly(spool *os.File, encoded []byte) error {
 func TestTransplantKeepsTheLevel(t *testing.T) {
 	raised := goldenCatalog(t)
 	raise(t, raised)
+	former := goldenCatalog(t)
+	raise(t, former)
+	recovered(t, former)
 	for _, c := range []struct {
 		name string
 		from *catalog.Snapshot
 		into catalog.FeatureLevel
 		want errdef.Reason
+		// formers of the cluster: neither more nor less, whatever the snapshot says.
+		formers []string
 	}{
-		{"1 into 1", goldenCatalog(t).Snapshot(), 1, ""}, {"1 into 2", goldenCatalog(t).Snapshot(), 2, ""},
-		{"2 into 2", raised.Snapshot(), 2, ""}, {"2 into 1", raised.Snapshot(), 1, errdef.VersionTooOld},
+		{"1 into 1", goldenCatalog(t).Snapshot(), 1, "", nil}, {"1 into 2", goldenCatalog(t).Snapshot(), 2, "", nil},
+		{"2 into 2", raised.Snapshot(), 2, "", nil}, {"2 into 1", raised.Snapshot(), 1, errdef.VersionTooOld, nil},
+		{"2 into 2 that was recovered", raised.Snapshot(), 2, "", []string{"ours"}},
+		{"recovered into recovered", former.Snapshot(), 2, "", []string{"ours"}},
+		{"recovered into 2", former.Snapshot(), 2, "", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			moved, err := NewTransplant(snapshotBytes(t, c.from))
@@ -150,7 +160,7 @@ func TestTransplantKeepsTheLevel(t *testing.T) {
 			if err := moved.Spool(spoolFile(t), func(catalog.NodeID) bool { return true }); err != nil {
 				t.Fatal(err)
 			}
-			err = moved.Into(c.into)
+			err = moved.Into(catalog.Header{Level: c.into, Formers: c.formers})
 			if errdef.ReasonOf(err) != c.want {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
@@ -165,6 +175,9 @@ func TestTransplantKeepsTheLevel(t *testing.T) {
 			if got := cat.Snapshot().FeatureLevel(); got != c.into {
 				t.Errorf("the cluster is at level %d now, was at %d", got, c.into)
 			}
+			if got := cat.Snapshot().Formers(); !slices.Equal(got, c.formers) {
+				t.Errorf("the cluster was recovered from %v, the snapshot makes that %v", c.formers, got)
+			}
 			if c.into < catalog.LevelRequests {
 				return
 			}
@@ -174,5 +187,26 @@ func TestTransplantKeepsTheLevel(t *testing.T) {
 				t.Errorf("a request from before: %+v", result)
 			}
 		})
+	}
+}
+
+// A recovered catalog remembers what it was, however often, where the level allows it and no more than once.
+func TestReplantRemembers(t *testing.T) {
+	all := func(catalog.NodeID) bool { return true }
+	old := goldenCatalog(t)
+	if err := Replant(old, "new", 20, all); err != nil || len(old.Snapshot().Formers()) != 0 {
+		t.Errorf("at level 1: %v, %v", old.Snapshot().Formers(), err)
+	}
+	cat := goldenCatalog(t)
+	raise(t, cat)
+	recovered(t, cat)
+	was := cat.Snapshot().ClusterID()
+	for _, id := range []string{"new", "new", "newer"} { // the first is repeated, as after a crash
+		if err := Replant(cat, id, 20, all); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := cat.Snapshot().Formers(); !slices.Equal(got, []string{"01A", "01B", "01C", was, "new"}) {
+		t.Errorf("cluster %s was %v", cat.Snapshot().ClusterID(), got)
 	}
 }

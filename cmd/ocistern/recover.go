@@ -66,6 +66,7 @@ func showSurvivor(out io.Writer, output format, s cluster.Survivor) error {
 	t := &table{}
 	t.row("node", s.Node)
 	t.row("cluster", s.ClusterID)
+	t.row("role", s.Role)
 	t.row("last entry", fmt.Sprintf("term %d, index %d (the node has seen term %d)", s.LastTerm, s.LastIndex, s.Term))
 	snapshot := "none"
 	if s.SnapshotIndex > 0 {
@@ -81,6 +82,12 @@ func showSurvivor(out io.Writer, output format, s cluster.Survivor) error {
 	t.row("catalog", fmt.Sprintf("%d tags, %d manifests, %d blobs", s.Catalog.Tags, s.Catalog.Manifests, s.Catalog.Blobs))
 	if s.Unfinished {
 		t.row("unfinished", "a recovery was begun here: finish it with --force")
+	}
+	if s.Restoring {
+		t.row("restoring", "a snapshot was being restored here: its catalog is this one, and the other voters may have the one before")
+	}
+	if s.Role == cluster.RoleNonvoter {
+		t.row("nonvoter", "acknowledged writes may be missing here: choose a voter if there is one")
 	}
 	t.row("may be lost", "writes that only other voters have: those after this node's last entry")
 	t.row("", fmt.Sprintf("%d blobs that only other nodes hold; mirrored ones are fetched again", s.OnlyElsewhere))

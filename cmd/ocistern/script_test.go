@@ -165,7 +165,7 @@ func (s *stage) node(args []string) error {
 }
 
 // see changes what all nodes report: see member NAME STATE, see address NAME (its real one), see level N, see no-leader, see
-// disputed, see diverged NAME.
+// disputed, see diverged NAME, see notice NAME TEXT.
 func (s *stage) see(args []string) error {
 	for name, status := range s.statuses {
 		switch args[0] {
@@ -185,6 +185,11 @@ func (s *stage) see(args []string) error {
 			status.FeatureLevel = uint32(args[1][0] - '0')
 		case "full":
 			status.Content.Full = name == args[1]
+		case "notice":
+			status.Notices = nil
+			if name == args[1] {
+				status.Notices = []string{args[2]}
+			}
 		case "no-leader":
 			status.Leader = ""
 		case "disputed":

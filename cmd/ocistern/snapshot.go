@@ -149,7 +149,10 @@ func newSnapshotRestoreCommand() *cobra.Command {
 		Long: "Replace the catalog of a running cluster by the snapshot in FILE, on all nodes. The cluster needs a quorum; see\n" +
 			"`ocistern recover` for one that has lost it. All of FILE is verified before anything changes.\n\n" +
 			"Everything that was written after the snapshot was saved is gone. Without --yes, nothing is done but to say what\n" +
-			"would be replaced. A snapshot of another cluster is taken only with --force; it becomes one of this cluster.",
+			"would be replaced. A snapshot of another cluster is taken only with --yes --force; it becomes one of this cluster.\n\n" +
+			"Should the leader crash before the others have the snapshot, it comes back under a new id and its vote is lost. Where\n" +
+			"voters are missing and the others are no quorum without the leader, that would cost the cluster its quorum: then, too,\n" +
+			"nothing is done without --yes --force.",
 		Example: "  ocistern snapshot restore catalog.snapshot\n  ocistern snapshot restore catalog.snapshot --yes",
 		Args:    oneFile,
 		RunE: func(command *cobra.Command, args []string) error {
@@ -158,12 +161,12 @@ func newSnapshotRestoreCommand() *cobra.Command {
 				return err
 			}
 			return to.with(command, func(c *client.Client) error {
-				if !yes && !force {
+				if !yes {
 					return refuseToRestore(command.Context(), c, report)
 				}
 				var options []client.SnapshotOption
 				if force {
-					options = append(options, client.WithSnapshotOfAnotherCluster())
+					options = append(options, client.WithForcedRestore())
 				}
 				open := func() (io.ReadCloser, error) { return snapshotfile.Open(args[0]) }
 				done, err := c.RestoreSnapshot(command.Context(), open, options...)
@@ -177,7 +180,9 @@ func newSnapshotRestoreCommand() *cobra.Command {
 	to.register(command)
 	output.register(command.Flags())
 	command.Flags().BoolVar(&yes, "yes", false, "replace the catalog")
-	command.Flags().BoolVar(&force, "force", false, "replace it even by the snapshot of another cluster")
+	command.Flags().BoolVar(&force, "force", false,
+		"with --yes: even by the snapshot of another cluster, and even where voters are missing and a leader\n"+
+			"that crashes meanwhile would cost the quorum")
 	return command
 }
 
@@ -189,7 +194,7 @@ func refuseToRestore(ctx context.Context, c *client.Client, r snapshotfile.Repor
 	}
 	flag := "--yes"
 	if status.ClusterID != r.ClusterID {
-		flag = "--force, since the snapshot is one of cluster " + r.ClusterID
+		flag = "--yes --force, since the snapshot is one of cluster " + r.ClusterID
 	}
 	return errdef.New(errdef.UsageInvalid, "the catalog of cluster %s would be replaced, now at index %d with %d tags, "+
 		"by the one at index %d with %d tags", status.ClusterID, status.Catalog.Index, status.Catalog.Tags, r.Index,

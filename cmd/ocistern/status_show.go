@@ -37,14 +37,21 @@ func showCluster(out io.Writer, output format, nodes []client.NodeStatus) error 
 }
 
 // combine takes the view of the node that has applied most, and adds what only each node knows of itself: the index it
-// has applied, the requests it sent upstream, and that it does not answer, which gossip learns only some seconds later.
+// has applied, the requests it sent upstream, what it notices, and that it does not answer, which gossip learns only some
+// seconds later.
 func combine(nodes []client.NodeStatus) (*client.Status, error) {
 	var view *client.Status
+	var notices []string
 	applied, requests, silent := map[string]uint64{}, map[string]uint64{}, map[string]bool{}
 	for _, node := range nodes {
 		if node.Err != nil {
 			silent[node.Endpoint] = true
 			continue
+		}
+		for _, notice := range node.Status.Notices {
+			if !slices.Contains(notices, notice) {
+				notices = append(notices, notice)
+			}
 		}
 		applied[node.Status.Node.ID] = node.Status.Node.AppliedIndex
 		for _, upstream := range node.Status.Upstreams {
@@ -57,6 +64,7 @@ func combine(nodes []client.NodeStatus) (*client.Status, error) {
 	if view == nil {
 		return nil, nodes[0].Err
 	}
+	view.Notices = notices
 	for i, member := range view.Members {
 		view.Members[i].AppliedIndex = cmp.Or(applied[member.ID], member.AppliedIndex)
 		if silent[member.GRPCAddress] && member.State == "alive" {
@@ -81,6 +89,9 @@ func clusterTable(s *client.Status) *table {
 	t.row("command hash", fmt.Sprintf("%s (%s)", short(s.Catalog.CommandHash), compared(s.Catalog.Comparison)))
 	if s.Catalog.Digest != "" {
 		t.row("digest", s.Catalog.Digest)
+	}
+	for _, notice := range s.Notices {
+		t.row("notice", notice)
 	}
 	t.row("content", fmt.Sprintf("%d blobs, %s on disk and %s in memory of %s",
 		s.Content.Blobs, size(s.Content.Bytes), size(s.Content.MemoryBytes), s.Node.Name))

@@ -19,6 +19,13 @@ type SetCluster struct {
 	ClusterID string
 }
 
+// NoteFormers adds clusters that were recovered, one after the other, as this one: their nodes are kept out for ever. Those
+// that are known stay where they are; of more than MaxFormers the oldest are forgotten. It is refused with reason
+// COMMAND_INVALID when one of them is empty, too long or this cluster itself.
+type NoteFormers struct {
+	ClusterIDs []string // oldest first
+}
+
 // Publish makes content of one repository visible, all of it or none: what is not among Blobs must be held already.
 // An upstream's word never replaces what was pushed. It fails with reason TAG_CONFLICT when a comparison fails, and
 // with COMMAND_INVALID when it would name content that no node holds.

@@ -39,7 +39,7 @@ type Link struct {
 func (s *Snapshot) Header() Header {
 	return Header{
 		Index: s.state.index, ClusterID: s.state.clusterID, CommandHash: s.state.commandHash, Level: s.state.level,
-		Forgotten: s.state.outcomes.forgotten,
+		Forgotten: s.state.outcomes.forgotten, Formers: s.state.formers,
 	}
 }
 
@@ -141,9 +141,9 @@ func (r Record) restore(s *state) error {
 	return nil
 }
 
-// Digest returns a SHA-256 over the cluster id, above level 1 the feature level and the bounds of what is remembered, and
-// all records in canonical order. It costs time in proportion to the catalog; catalogs that are equal have equal digests,
-// whatever commands led to them.
+// Digest returns a SHA-256 over the cluster id, above level 1 the feature level and the bounds of what is remembered, the
+// former clusters, and all records in canonical order. It costs time in proportion to the catalog; catalogs that are equal
+// have equal digests, whatever commands led to them.
 func (s *Snapshot) Digest() (digest.Digest, error) {
 	sum := sha256.New()
 	encoder := json.NewEncoder(sum)
@@ -152,6 +152,11 @@ func (s *Snapshot) Digest() (digest.Digest, error) {
 	}
 	if s.FeatureLevel() > LevelFirst { // else as builds that know no levels do it
 		if err := encoder.Encode([]uint64{uint64(s.FeatureLevel()), uint64(s.state.outcomes.forgotten)}); err != nil {
+			return "", errdef.Wrap(errdef.Internal, err, "catalog digest")
+		}
+	}
+	if formers := s.Formers(); len(formers) > 0 {
+		if err := encoder.Encode(formers); err != nil {
 			return "", errdef.Wrap(errdef.Internal, err, "catalog digest")
 		}
 	}

@@ -73,6 +73,7 @@ type state struct {
 	commandHash [32]byte
 	level       FeatureLevel
 	outcomes    outcomes
+	formers     []string // replaced, never changed
 
 	tags      tree[Tag]
 	manifests tree[Manifest]

@@ -89,6 +89,7 @@ type Header struct {
 	CommandHash [32]byte
 	Level       FeatureLevel
 	Forgotten   LogIndex // of the newest outcome that is not remembered any more
+	Formers     []string // clusters that were recovered as this one, oldest first; none below LevelRequests
 }
 
 // Restore replaces the whole catalog by header and records. It changes nothing when the sequence yields an error or a
@@ -96,7 +97,7 @@ type Header struct {
 func (c *Catalog) Restore(header Header, records iter.Seq2[Record, error]) error {
 	fresh := newState()
 	fresh.index, fresh.clusterID, fresh.commandHash = header.Index, header.ClusterID, header.CommandHash
-	fresh.level, fresh.outcomes.forgotten = header.Level, header.Forgotten
+	fresh.level, fresh.outcomes.forgotten, fresh.formers = header.Level, header.Forgotten, header.Formers
 	for record, err := range records {
 		if err != nil {
 			return err

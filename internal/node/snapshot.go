@@ -14,7 +14,7 @@ func (n *Node) SaveSnapshot(ctx context.Context, to io.Writer, local bool) error
 }
 
 // RestoreSnapshot implements rpc.Snapshots for callers: it hands the snapshot to the leader as it arrives.
-func (n *Node) RestoreSnapshot(ctx context.Context, from io.Reader, otherCluster bool) (cluster.Restored, error) {
+func (n *Node) RestoreSnapshot(ctx context.Context, from io.Reader, force bool) (cluster.Restored, error) {
 	c := n.cluster.Load()
 	leader, known := c.Leader()
 	switch {
@@ -22,9 +22,9 @@ func (n *Node) RestoreSnapshot(ctx context.Context, from io.Reader, otherCluster
 		return cluster.Restored{}, errdef.New(errdef.NoQuorum, "no leader is known").
 			WithRemedy("see which nodes are missing: ocistern status")
 	case leader.ID == c.Self():
-		return c.RestoreLocal(ctx, from, otherCluster)
+		return c.RestoreLocal(ctx, from, force)
 	default:
-		return n.peers.RestoreSnapshot(ctx, leader.Addresses.Peer, from, otherCluster)
+		return n.peers.RestoreSnapshot(ctx, leader.Addresses.Peer, from, force)
 	}
 }
 
@@ -33,7 +33,7 @@ type localSnapshots struct{ *cluster.Cluster }
 
 // RestoreSnapshot implements rpc.Snapshots.
 func (s localSnapshots) RestoreSnapshot(
-	ctx context.Context, from io.Reader, otherCluster bool,
+	ctx context.Context, from io.Reader, force bool,
 ) (cluster.Restored, error) {
-	return s.RestoreLocal(ctx, from, otherCluster)
+	return s.RestoreLocal(ctx, from, force)
 }

@@ -17,6 +17,7 @@ func (n *Node) Status(_ context.Context, catalogDigest bool) (*registryv1.GetSta
 		Version: n.options.Version, ClusterId: c.ClusterID(), Leader: string(raft.Leader), Term: raft.Term,
 		Catalog: catalogMessage(snapshot), Content: n.contentMessage(),
 		FeatureLevel: uint32(raft.FeatureLevel), SupportedFeatureLevel: uint32(raft.Supported),
+		Notices: c.Notices(),
 	}
 	if compared, ever := c.Compared(); ever {
 		response.Catalog.Comparison = &registryv1.Comparison{

@@ -16,7 +16,7 @@ import (
 // Snapshots saves the catalog and restores it. Package node implements it: it finds the leader.
 type Snapshots interface {
 	SaveSnapshot(ctx context.Context, to io.Writer, local bool) error
-	RestoreSnapshot(ctx context.Context, from io.Reader, otherCluster bool) (cluster.Restored, error)
+	RestoreSnapshot(ctx context.Context, from io.Reader, force bool) (cluster.Restored, error)
 }
 
 type snapshotService struct {
@@ -60,7 +60,7 @@ func (s *snapshotService) Restore(
 	if options == nil {
 		return errdef.New(errdef.CommandInvalid, "a restore begins with its options")
 	}
-	done, err := s.snapshots.RestoreSnapshot(stream.Context(), &uploadReader{stream: stream}, options.GetOtherCluster())
+	done, err := s.snapshots.RestoreSnapshot(stream.Context(), &uploadReader{stream: stream}, options.GetForce())
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (r *uploadReader) Read(p []byte) (int, error) {
 // RestoreSnapshot hands a snapshot on to the node at address, the leader, whose errors it returns. A connection that
 // breaks once all was sent is OUTCOME_UNKNOWN.
 func (c *PeerClient) RestoreSnapshot(
-	ctx context.Context, address string, from io.Reader, otherCluster bool,
+	ctx context.Context, address string, from io.Reader, force bool,
 ) (cluster.Restored, error) {
 	conn, err := c.pool.get(address)
 	if err != nil {
@@ -105,7 +105,7 @@ func (c *PeerClient) RestoreSnapshot(
 	if err != nil {
 		return cluster.Restored{}, peerError(address, err)
 	}
-	response, err := snapshotv1.Upload(stream, from, otherCluster)
+	response, err := snapshotv1.Upload(stream, from, force)
 	if err != nil {
 		return cluster.Restored{}, peerError(address, err)
 	}

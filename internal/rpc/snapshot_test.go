@@ -31,7 +31,7 @@ func (k *keeper) SaveSnapshot(_ context.Context, to io.Writer, local bool) error
 	return err
 }
 
-func (k *keeper) RestoreSnapshot(_ context.Context, from io.Reader, otherCluster bool) (cluster.Restored, error) {
+func (k *keeper) RestoreSnapshot(_ context.Context, from io.Reader, force bool) (cluster.Restored, error) {
 	if k.limit > 0 {
 		from = io.LimitReader(from, k.limit)
 	}
@@ -39,7 +39,7 @@ func (k *keeper) RestoreSnapshot(_ context.Context, from io.Reader, otherCluster
 	if k.kept, err = io.ReadAll(from); err == nil {
 		err = k.err
 	}
-	k.other = otherCluster
+	k.other = force
 	return cluster.Restored{Before: 3, Index: 9, Snapshot: catalog.Header{Index: 2, ClusterID: "c"}}, err
 }
 

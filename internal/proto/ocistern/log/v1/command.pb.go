@@ -144,6 +144,7 @@ type Command struct {
 	//	*Command_Batch
 	//	*Command_Invalidate
 	//	*Command_SetBackoff
+	//	*Command_NoteFormers
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -292,6 +293,15 @@ func (x *Command) GetSetBackoff() *SetBackoff {
 	return nil
 }
 
+func (x *Command) GetNoteFormers() *NoteFormers {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_NoteFormers); ok {
+			return x.NoteFormers
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -341,6 +351,10 @@ type Command_SetBackoff struct {
 	SetBackoff *SetBackoff `protobuf:"bytes,12,opt,name=set_backoff,json=setBackoff,proto3,oneof"`
 }
 
+type Command_NoteFormers struct {
+	NoteFormers *NoteFormers `protobuf:"bytes,13,opt,name=note_formers,json=noteFormers,proto3,oneof"`
+}
+
 func (*Command_SetCluster) isCommand_Kind() {}
 
 func (*Command_Publish) isCommand_Kind() {}
@@ -362,6 +376,8 @@ func (*Command_Batch) isCommand_Kind() {}
 func (*Command_Invalidate) isCommand_Kind() {}
 
 func (*Command_SetBackoff) isCommand_Kind() {}
+
+func (*Command_NoteFormers) isCommand_Kind() {}
 
 // RaiseLevel raises the feature level of the cluster: entries of that version may follow.
 type RaiseLevel struct {
@@ -408,6 +424,52 @@ func (x *RaiseLevel) GetLevel() uint32 {
 	return 0
 }
 
+// NoteFormers adds clusters that were recovered, one after the other, as this one.
+type NoteFormers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest first.
+	ClusterIds    []string `protobuf:"bytes,1,rep,name=cluster_ids,json=clusterIds,proto3" json:"cluster_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NoteFormers) Reset() {
+	*x = NoteFormers{}
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NoteFormers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NoteFormers) ProtoMessage() {}
+
+func (x *NoteFormers) ProtoReflect() protoreflect.Message {
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NoteFormers.ProtoReflect.Descriptor instead.
+func (*NoteFormers) Descriptor() ([]byte, []int) {
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *NoteFormers) GetClusterIds() []string {
+	if x != nil {
+		return x.ClusterIds
+	}
+	return nil
+}
+
 // Batch carries several commands in one entry. They are applied in order and become visible together.
 type Batch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -418,7 +480,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[2]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -430,7 +492,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[2]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -443,7 +505,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{2}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Batch) GetRequests() []*Request {
@@ -468,7 +530,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[3]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +542,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[3]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +555,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{3}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Request) GetId() []byte {
@@ -526,7 +588,7 @@ type SetCluster struct {
 
 func (x *SetCluster) Reset() {
 	*x = SetCluster{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[4]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +600,7 @@ func (x *SetCluster) String() string {
 func (*SetCluster) ProtoMessage() {}
 
 func (x *SetCluster) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[4]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +613,7 @@ func (x *SetCluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetCluster.ProtoReflect.Descriptor instead.
 func (*SetCluster) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{4}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SetCluster) GetClusterId() string {
@@ -580,7 +642,7 @@ type Publish struct {
 
 func (x *Publish) Reset() {
 	*x = Publish{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[5]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -592,7 +654,7 @@ func (x *Publish) String() string {
 func (*Publish) ProtoMessage() {}
 
 func (x *Publish) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[5]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -605,7 +667,7 @@ func (x *Publish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Publish.ProtoReflect.Descriptor instead.
 func (*Publish) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{5}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Publish) GetTenant() string {
@@ -691,7 +753,7 @@ type TagUpdate struct {
 
 func (x *TagUpdate) Reset() {
 	*x = TagUpdate{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[6]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -703,7 +765,7 @@ func (x *TagUpdate) String() string {
 func (*TagUpdate) ProtoMessage() {}
 
 func (x *TagUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[6]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -716,7 +778,7 @@ func (x *TagUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagUpdate.ProtoReflect.Descriptor instead.
 func (*TagUpdate) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{6}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TagUpdate) GetName() string {
@@ -767,7 +829,7 @@ type RecordAbsence struct {
 
 func (x *RecordAbsence) Reset() {
 	*x = RecordAbsence{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[7]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +841,7 @@ func (x *RecordAbsence) String() string {
 func (*RecordAbsence) ProtoMessage() {}
 
 func (x *RecordAbsence) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[7]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +854,7 @@ func (x *RecordAbsence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordAbsence.ProtoReflect.Descriptor instead.
 func (*RecordAbsence) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{7}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RecordAbsence) GetTenant() string {
@@ -837,7 +899,7 @@ type Invalidate struct {
 
 func (x *Invalidate) Reset() {
 	*x = Invalidate{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[8]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +911,7 @@ func (x *Invalidate) String() string {
 func (*Invalidate) ProtoMessage() {}
 
 func (x *Invalidate) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[8]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +924,7 @@ func (x *Invalidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invalidate.ProtoReflect.Descriptor instead.
 func (*Invalidate) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{8}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Invalidate) GetTenant() string {
@@ -910,7 +972,7 @@ type SetBackoff struct {
 
 func (x *SetBackoff) Reset() {
 	*x = SetBackoff{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[9]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +984,7 @@ func (x *SetBackoff) String() string {
 func (*SetBackoff) ProtoMessage() {}
 
 func (x *SetBackoff) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[9]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +997,7 @@ func (x *SetBackoff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetBackoff.ProtoReflect.Descriptor instead.
 func (*SetBackoff) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{9}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SetBackoff) GetBackoff() *Backoff {
@@ -957,7 +1019,7 @@ type Backoff struct {
 
 func (x *Backoff) Reset() {
 	*x = Backoff{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[10]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1031,7 @@ func (x *Backoff) String() string {
 func (*Backoff) ProtoMessage() {}
 
 func (x *Backoff) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[10]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1044,7 @@ func (x *Backoff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backoff.ProtoReflect.Descriptor instead.
 func (*Backoff) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{10}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Backoff) GetUpstream() string {
@@ -1023,7 +1085,7 @@ type AddHolder struct {
 
 func (x *AddHolder) Reset() {
 	*x = AddHolder{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[11]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1097,7 @@ func (x *AddHolder) String() string {
 func (*AddHolder) ProtoMessage() {}
 
 func (x *AddHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[11]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1110,7 @@ func (x *AddHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHolder.ProtoReflect.Descriptor instead.
 func (*AddHolder) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{11}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AddHolder) GetNode() string {
@@ -1076,7 +1138,7 @@ type RemoveHolder struct {
 
 func (x *RemoveHolder) Reset() {
 	*x = RemoveHolder{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[12]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1150,7 @@ func (x *RemoveHolder) String() string {
 func (*RemoveHolder) ProtoMessage() {}
 
 func (x *RemoveHolder) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[12]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1163,7 @@ func (x *RemoveHolder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHolder.ProtoReflect.Descriptor instead.
 func (*RemoveHolder) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{12}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RemoveHolder) GetNode() string {
@@ -1136,7 +1198,7 @@ type Untag struct {
 
 func (x *Untag) Reset() {
 	*x = Untag{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[13]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1210,7 @@ func (x *Untag) String() string {
 func (*Untag) ProtoMessage() {}
 
 func (x *Untag) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[13]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1223,7 @@ func (x *Untag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Untag.ProtoReflect.Descriptor instead.
 func (*Untag) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{13}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Untag) GetTenant() string {
@@ -1196,7 +1258,7 @@ type DeleteManifest struct {
 
 func (x *DeleteManifest) Reset() {
 	*x = DeleteManifest{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[14]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1270,7 @@ func (x *DeleteManifest) String() string {
 func (*DeleteManifest) ProtoMessage() {}
 
 func (x *DeleteManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[14]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1283,7 @@ func (x *DeleteManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteManifest.ProtoReflect.Descriptor instead.
 func (*DeleteManifest) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{14}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteManifest) GetTenant() string {
@@ -1259,7 +1321,7 @@ type Descriptor struct {
 
 func (x *Descriptor) Reset() {
 	*x = Descriptor{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[15]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1333,7 @@ func (x *Descriptor) String() string {
 func (*Descriptor) ProtoMessage() {}
 
 func (x *Descriptor) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[15]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1346,7 @@ func (x *Descriptor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptor.ProtoReflect.Descriptor instead.
 func (*Descriptor) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{15}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Descriptor) GetMediaType() string {
@@ -1342,7 +1404,7 @@ type Platform struct {
 
 func (x *Platform) Reset() {
 	*x = Platform{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[16]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1416,7 @@ func (x *Platform) String() string {
 func (*Platform) ProtoMessage() {}
 
 func (x *Platform) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[16]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1429,7 @@ func (x *Platform) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Platform.ProtoReflect.Descriptor instead.
 func (*Platform) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{16}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Platform) GetArchitecture() string {
@@ -1416,7 +1478,7 @@ type Freshness struct {
 
 func (x *Freshness) Reset() {
 	*x = Freshness{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[17]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1490,7 @@ func (x *Freshness) String() string {
 func (*Freshness) ProtoMessage() {}
 
 func (x *Freshness) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[17]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1503,7 @@ func (x *Freshness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freshness.ProtoReflect.Descriptor instead.
 func (*Freshness) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{17}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Freshness) GetObserved() *timestamppb.Timestamp {
@@ -1477,7 +1539,7 @@ type Manifest struct {
 
 func (x *Manifest) Reset() {
 	*x = Manifest{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[18]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1489,7 +1551,7 @@ func (x *Manifest) String() string {
 func (*Manifest) ProtoMessage() {}
 
 func (x *Manifest) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[18]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1502,7 +1564,7 @@ func (x *Manifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manifest.ProtoReflect.Descriptor instead.
 func (*Manifest) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{18}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Manifest) GetDescriptor_() *Descriptor {
@@ -1544,7 +1606,7 @@ type Referrers struct {
 
 func (x *Referrers) Reset() {
 	*x = Referrers{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[19]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1618,7 @@ func (x *Referrers) String() string {
 func (*Referrers) ProtoMessage() {}
 
 func (x *Referrers) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[19]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1631,7 @@ func (x *Referrers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Referrers.ProtoReflect.Descriptor instead.
 func (*Referrers) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{19}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Referrers) GetSubject() string {
@@ -1606,7 +1668,7 @@ type Absence struct {
 
 func (x *Absence) Reset() {
 	*x = Absence{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[20]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1680,7 @@ func (x *Absence) String() string {
 func (*Absence) ProtoMessage() {}
 
 func (x *Absence) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[20]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1693,7 @@ func (x *Absence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Absence.ProtoReflect.Descriptor instead.
 func (*Absence) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{20}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Absence) GetKind() AbsenceKind {
@@ -1676,7 +1738,7 @@ type TagEvent struct {
 
 func (x *TagEvent) Reset() {
 	*x = TagEvent{}
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[21]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +1750,7 @@ func (x *TagEvent) String() string {
 func (*TagEvent) ProtoMessage() {}
 
 func (x *TagEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_ocistern_log_v1_command_proto_msgTypes[21]
+	mi := &file_ocistern_log_v1_command_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +1763,7 @@ func (x *TagEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TagEvent.ProtoReflect.Descriptor instead.
 func (*TagEvent) Descriptor() ([]byte, []int) {
-	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{21}
+	return file_ocistern_log_v1_command_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TagEvent) GetDigest() string {
@@ -1736,7 +1798,7 @@ var File_ocistern_log_v1_command_proto protoreflect.FileDescriptor
 
 const file_ocistern_log_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1docistern/log/v1/command.proto\x12\x0focistern.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x05\n" +
+	"\x1docistern/log/v1/command.proto\x12\x0focistern.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x06\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12>\n" +
 	"\vset_cluster\x18\x02 \x01(\v2\x1b.ocistern.log.v1.SetClusterH\x00R\n" +
@@ -1756,11 +1818,15 @@ const file_ocistern_log_v1_command_proto_rawDesc = "" +
 	"invalidate\x18\v \x01(\v2\x1b.ocistern.log.v1.InvalidateH\x00R\n" +
 	"invalidate\x12>\n" +
 	"\vset_backoff\x18\f \x01(\v2\x1b.ocistern.log.v1.SetBackoffH\x00R\n" +
-	"setBackoffB\x06\n" +
+	"setBackoff\x12A\n" +
+	"\fnote_formers\x18\r \x01(\v2\x1c.ocistern.log.v1.NoteFormersH\x00R\vnoteFormersB\x06\n" +
 	"\x04kind\"\"\n" +
 	"\n" +
 	"RaiseLevel\x12\x14\n" +
-	"\x05level\x18\x01 \x01(\rR\x05level\"=\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\".\n" +
+	"\vNoteFormers\x12\x1f\n" +
+	"\vcluster_ids\x18\x01 \x03(\tR\n" +
+	"clusterIds\"=\n" +
 	"\x05Batch\x124\n" +
 	"\brequests\x18\x01 \x03(\v2\x18.ocistern.log.v1.RequestR\brequests\"c\n" +
 	"\aRequest\x12\x0e\n" +
@@ -1906,79 +1972,81 @@ func file_ocistern_log_v1_command_proto_rawDescGZIP() []byte {
 }
 
 var file_ocistern_log_v1_command_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_ocistern_log_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_ocistern_log_v1_command_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_ocistern_log_v1_command_proto_goTypes = []any{
 	(Source)(0),                   // 0: ocistern.log.v1.Source
 	(AbsenceKind)(0),              // 1: ocistern.log.v1.AbsenceKind
 	(*Command)(nil),               // 2: ocistern.log.v1.Command
 	(*RaiseLevel)(nil),            // 3: ocistern.log.v1.RaiseLevel
-	(*Batch)(nil),                 // 4: ocistern.log.v1.Batch
-	(*Request)(nil),               // 5: ocistern.log.v1.Request
-	(*SetCluster)(nil),            // 6: ocistern.log.v1.SetCluster
-	(*Publish)(nil),               // 7: ocistern.log.v1.Publish
-	(*TagUpdate)(nil),             // 8: ocistern.log.v1.TagUpdate
-	(*RecordAbsence)(nil),         // 9: ocistern.log.v1.RecordAbsence
-	(*Invalidate)(nil),            // 10: ocistern.log.v1.Invalidate
-	(*SetBackoff)(nil),            // 11: ocistern.log.v1.SetBackoff
-	(*Backoff)(nil),               // 12: ocistern.log.v1.Backoff
-	(*AddHolder)(nil),             // 13: ocistern.log.v1.AddHolder
-	(*RemoveHolder)(nil),          // 14: ocistern.log.v1.RemoveHolder
-	(*Untag)(nil),                 // 15: ocistern.log.v1.Untag
-	(*DeleteManifest)(nil),        // 16: ocistern.log.v1.DeleteManifest
-	(*Descriptor)(nil),            // 17: ocistern.log.v1.Descriptor
-	(*Platform)(nil),              // 18: ocistern.log.v1.Platform
-	(*Freshness)(nil),             // 19: ocistern.log.v1.Freshness
-	(*Manifest)(nil),              // 20: ocistern.log.v1.Manifest
-	(*Referrers)(nil),             // 21: ocistern.log.v1.Referrers
-	(*Absence)(nil),               // 22: ocistern.log.v1.Absence
-	(*TagEvent)(nil),              // 23: ocistern.log.v1.TagEvent
-	nil,                           // 24: ocistern.log.v1.Descriptor.AnnotationsEntry
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
+	(*NoteFormers)(nil),           // 4: ocistern.log.v1.NoteFormers
+	(*Batch)(nil),                 // 5: ocistern.log.v1.Batch
+	(*Request)(nil),               // 6: ocistern.log.v1.Request
+	(*SetCluster)(nil),            // 7: ocistern.log.v1.SetCluster
+	(*Publish)(nil),               // 8: ocistern.log.v1.Publish
+	(*TagUpdate)(nil),             // 9: ocistern.log.v1.TagUpdate
+	(*RecordAbsence)(nil),         // 10: ocistern.log.v1.RecordAbsence
+	(*Invalidate)(nil),            // 11: ocistern.log.v1.Invalidate
+	(*SetBackoff)(nil),            // 12: ocistern.log.v1.SetBackoff
+	(*Backoff)(nil),               // 13: ocistern.log.v1.Backoff
+	(*AddHolder)(nil),             // 14: ocistern.log.v1.AddHolder
+	(*RemoveHolder)(nil),          // 15: ocistern.log.v1.RemoveHolder
+	(*Untag)(nil),                 // 16: ocistern.log.v1.Untag
+	(*DeleteManifest)(nil),        // 17: ocistern.log.v1.DeleteManifest
+	(*Descriptor)(nil),            // 18: ocistern.log.v1.Descriptor
+	(*Platform)(nil),              // 19: ocistern.log.v1.Platform
+	(*Freshness)(nil),             // 20: ocistern.log.v1.Freshness
+	(*Manifest)(nil),              // 21: ocistern.log.v1.Manifest
+	(*Referrers)(nil),             // 22: ocistern.log.v1.Referrers
+	(*Absence)(nil),               // 23: ocistern.log.v1.Absence
+	(*TagEvent)(nil),              // 24: ocistern.log.v1.TagEvent
+	nil,                           // 25: ocistern.log.v1.Descriptor.AnnotationsEntry
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
 }
 var file_ocistern_log_v1_command_proto_depIdxs = []int32{
-	6,  // 0: ocistern.log.v1.Command.set_cluster:type_name -> ocistern.log.v1.SetCluster
-	7,  // 1: ocistern.log.v1.Command.publish:type_name -> ocistern.log.v1.Publish
-	9,  // 2: ocistern.log.v1.Command.record_absence:type_name -> ocistern.log.v1.RecordAbsence
-	13, // 3: ocistern.log.v1.Command.add_holder:type_name -> ocistern.log.v1.AddHolder
-	14, // 4: ocistern.log.v1.Command.remove_holder:type_name -> ocistern.log.v1.RemoveHolder
-	15, // 5: ocistern.log.v1.Command.untag:type_name -> ocistern.log.v1.Untag
-	16, // 6: ocistern.log.v1.Command.delete_manifest:type_name -> ocistern.log.v1.DeleteManifest
+	7,  // 0: ocistern.log.v1.Command.set_cluster:type_name -> ocistern.log.v1.SetCluster
+	8,  // 1: ocistern.log.v1.Command.publish:type_name -> ocistern.log.v1.Publish
+	10, // 2: ocistern.log.v1.Command.record_absence:type_name -> ocistern.log.v1.RecordAbsence
+	14, // 3: ocistern.log.v1.Command.add_holder:type_name -> ocistern.log.v1.AddHolder
+	15, // 4: ocistern.log.v1.Command.remove_holder:type_name -> ocistern.log.v1.RemoveHolder
+	16, // 5: ocistern.log.v1.Command.untag:type_name -> ocistern.log.v1.Untag
+	17, // 6: ocistern.log.v1.Command.delete_manifest:type_name -> ocistern.log.v1.DeleteManifest
 	3,  // 7: ocistern.log.v1.Command.raise_level:type_name -> ocistern.log.v1.RaiseLevel
-	4,  // 8: ocistern.log.v1.Command.batch:type_name -> ocistern.log.v1.Batch
-	10, // 9: ocistern.log.v1.Command.invalidate:type_name -> ocistern.log.v1.Invalidate
-	11, // 10: ocistern.log.v1.Command.set_backoff:type_name -> ocistern.log.v1.SetBackoff
-	5,  // 11: ocistern.log.v1.Batch.requests:type_name -> ocistern.log.v1.Request
-	2,  // 12: ocistern.log.v1.Request.command:type_name -> ocistern.log.v1.Command
-	0,  // 13: ocistern.log.v1.Publish.source:type_name -> ocistern.log.v1.Source
-	25, // 14: ocistern.log.v1.Publish.time:type_name -> google.protobuf.Timestamp
-	17, // 15: ocistern.log.v1.Publish.blobs:type_name -> ocistern.log.v1.Descriptor
-	20, // 16: ocistern.log.v1.Publish.manifests:type_name -> ocistern.log.v1.Manifest
-	8,  // 17: ocistern.log.v1.Publish.tags:type_name -> ocistern.log.v1.TagUpdate
-	21, // 18: ocistern.log.v1.Publish.referrers:type_name -> ocistern.log.v1.Referrers
-	17, // 19: ocistern.log.v1.TagUpdate.descriptor:type_name -> ocistern.log.v1.Descriptor
-	19, // 20: ocistern.log.v1.TagUpdate.freshness:type_name -> ocistern.log.v1.Freshness
-	22, // 21: ocistern.log.v1.RecordAbsence.absences:type_name -> ocistern.log.v1.Absence
-	12, // 22: ocistern.log.v1.SetBackoff.backoff:type_name -> ocistern.log.v1.Backoff
-	25, // 23: ocistern.log.v1.Backoff.until:type_name -> google.protobuf.Timestamp
-	24, // 24: ocistern.log.v1.Descriptor.annotations:type_name -> ocistern.log.v1.Descriptor.AnnotationsEntry
-	18, // 25: ocistern.log.v1.Descriptor.platform:type_name -> ocistern.log.v1.Platform
-	25, // 26: ocistern.log.v1.Freshness.observed:type_name -> google.protobuf.Timestamp
-	25, // 27: ocistern.log.v1.Freshness.fresh_until:type_name -> google.protobuf.Timestamp
-	25, // 28: ocistern.log.v1.Freshness.stale_until:type_name -> google.protobuf.Timestamp
-	17, // 29: ocistern.log.v1.Manifest.descriptor:type_name -> ocistern.log.v1.Descriptor
-	17, // 30: ocistern.log.v1.Manifest.children:type_name -> ocistern.log.v1.Descriptor
-	0,  // 31: ocistern.log.v1.Manifest.source:type_name -> ocistern.log.v1.Source
-	17, // 32: ocistern.log.v1.Referrers.descriptors:type_name -> ocistern.log.v1.Descriptor
-	19, // 33: ocistern.log.v1.Referrers.freshness:type_name -> ocistern.log.v1.Freshness
-	1,  // 34: ocistern.log.v1.Absence.kind:type_name -> ocistern.log.v1.AbsenceKind
-	19, // 35: ocistern.log.v1.Absence.freshness:type_name -> ocistern.log.v1.Freshness
-	23, // 36: ocistern.log.v1.Absence.history:type_name -> ocistern.log.v1.TagEvent
-	25, // 37: ocistern.log.v1.TagEvent.since:type_name -> google.protobuf.Timestamp
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	5,  // 8: ocistern.log.v1.Command.batch:type_name -> ocistern.log.v1.Batch
+	11, // 9: ocistern.log.v1.Command.invalidate:type_name -> ocistern.log.v1.Invalidate
+	12, // 10: ocistern.log.v1.Command.set_backoff:type_name -> ocistern.log.v1.SetBackoff
+	4,  // 11: ocistern.log.v1.Command.note_formers:type_name -> ocistern.log.v1.NoteFormers
+	6,  // 12: ocistern.log.v1.Batch.requests:type_name -> ocistern.log.v1.Request
+	2,  // 13: ocistern.log.v1.Request.command:type_name -> ocistern.log.v1.Command
+	0,  // 14: ocistern.log.v1.Publish.source:type_name -> ocistern.log.v1.Source
+	26, // 15: ocistern.log.v1.Publish.time:type_name -> google.protobuf.Timestamp
+	18, // 16: ocistern.log.v1.Publish.blobs:type_name -> ocistern.log.v1.Descriptor
+	21, // 17: ocistern.log.v1.Publish.manifests:type_name -> ocistern.log.v1.Manifest
+	9,  // 18: ocistern.log.v1.Publish.tags:type_name -> ocistern.log.v1.TagUpdate
+	22, // 19: ocistern.log.v1.Publish.referrers:type_name -> ocistern.log.v1.Referrers
+	18, // 20: ocistern.log.v1.TagUpdate.descriptor:type_name -> ocistern.log.v1.Descriptor
+	20, // 21: ocistern.log.v1.TagUpdate.freshness:type_name -> ocistern.log.v1.Freshness
+	23, // 22: ocistern.log.v1.RecordAbsence.absences:type_name -> ocistern.log.v1.Absence
+	13, // 23: ocistern.log.v1.SetBackoff.backoff:type_name -> ocistern.log.v1.Backoff
+	26, // 24: ocistern.log.v1.Backoff.until:type_name -> google.protobuf.Timestamp
+	25, // 25: ocistern.log.v1.Descriptor.annotations:type_name -> ocistern.log.v1.Descriptor.AnnotationsEntry
+	19, // 26: ocistern.log.v1.Descriptor.platform:type_name -> ocistern.log.v1.Platform
+	26, // 27: ocistern.log.v1.Freshness.observed:type_name -> google.protobuf.Timestamp
+	26, // 28: ocistern.log.v1.Freshness.fresh_until:type_name -> google.protobuf.Timestamp
+	26, // 29: ocistern.log.v1.Freshness.stale_until:type_name -> google.protobuf.Timestamp
+	18, // 30: ocistern.log.v1.Manifest.descriptor:type_name -> ocistern.log.v1.Descriptor
+	18, // 31: ocistern.log.v1.Manifest.children:type_name -> ocistern.log.v1.Descriptor
+	0,  // 32: ocistern.log.v1.Manifest.source:type_name -> ocistern.log.v1.Source
+	18, // 33: ocistern.log.v1.Referrers.descriptors:type_name -> ocistern.log.v1.Descriptor
+	20, // 34: ocistern.log.v1.Referrers.freshness:type_name -> ocistern.log.v1.Freshness
+	1,  // 35: ocistern.log.v1.Absence.kind:type_name -> ocistern.log.v1.AbsenceKind
+	20, // 36: ocistern.log.v1.Absence.freshness:type_name -> ocistern.log.v1.Freshness
+	24, // 37: ocistern.log.v1.Absence.history:type_name -> ocistern.log.v1.TagEvent
+	26, // 38: ocistern.log.v1.TagEvent.since:type_name -> google.protobuf.Timestamp
+	39, // [39:39] is the sub-list for method output_type
+	39, // [39:39] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_ocistern_log_v1_command_proto_init() }
@@ -1998,6 +2066,7 @@ func file_ocistern_log_v1_command_proto_init() {
 		(*Command_Batch)(nil),
 		(*Command_Invalidate)(nil),
 		(*Command_SetBackoff)(nil),
+		(*Command_NoteFormers)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2005,7 +2074,7 @@ func file_ocistern_log_v1_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ocistern_log_v1_command_proto_rawDesc), len(file_ocistern_log_v1_command_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

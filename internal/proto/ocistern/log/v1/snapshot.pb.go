@@ -34,9 +34,11 @@ type SnapshotHeader struct {
 	// Version 2: the feature level of the cluster.
 	FeatureLevel uint32 `protobuf:"varint,5,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	// Version 2: index of the newest entry whose outcomes were forgotten.
-	Forgotten     uint64 `protobuf:"varint,6,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Forgotten uint64 `protobuf:"varint,6,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
+	// Version 2: the clusters that were recovered as this one, oldest first.
+	FormerClusterIds []string `protobuf:"bytes,7,rep,name=former_cluster_ids,json=formerClusterIds,proto3" json:"former_cluster_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *SnapshotHeader) Reset() {
@@ -109,6 +111,13 @@ func (x *SnapshotHeader) GetForgotten() uint64 {
 		return x.Forgotten
 	}
 	return 0
+}
+
+func (x *SnapshotHeader) GetFormerClusterIds() []string {
+	if x != nil {
+		return x.FormerClusterIds
+	}
+	return nil
 }
 
 // SnapshotRecord is one record of the catalog.
@@ -756,7 +765,7 @@ var File_ocistern_log_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1eocistern/log/v1/snapshot.proto\x12\x0focistern.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1docistern/log/v1/command.proto\"\xc5\x01\n" +
+	"\x1eocistern/log/v1/snapshot.proto\x12\x0focistern.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1docistern/log/v1/command.proto\"\xf3\x01\n" +
 	"\x0eSnapshotHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
 	"\n" +
@@ -764,7 +773,8 @@ const file_ocistern_log_v1_snapshot_proto_rawDesc = "" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12!\n" +
 	"\fcommand_hash\x18\x04 \x01(\fR\vcommandHash\x12#\n" +
 	"\rfeature_level\x18\x05 \x01(\rR\ffeatureLevel\x12\x1c\n" +
-	"\tforgotten\x18\x06 \x01(\x04R\tforgotten\"\x8c\x05\n" +
+	"\tforgotten\x18\x06 \x01(\x04R\tforgotten\x12,\n" +
+	"\x12former_cluster_ids\x18\a \x03(\tR\x10formerClusterIds\"\x8c\x05\n" +
 	"\x0eSnapshotRecord\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1e\n" +
 	"\n" +

@@ -1128,8 +1128,10 @@ type GetStatusResponse struct {
 	// Feature level of the cluster, as far as this node has applied it, and the highest that its build supports.
 	FeatureLevel          uint32 `protobuf:"varint,20,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	SupportedFeatureLevel uint32 `protobuf:"varint,21,opt,name=supported_feature_level,json=supportedFeatureLevel,proto3" json:"supported_feature_level,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// What this node sees that only an operator can settle, each with what to do next.
+	Notices       []string `protobuf:"bytes,22,rep,name=notices,proto3" json:"notices,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -1237,6 +1239,13 @@ func (x *GetStatusResponse) GetSupportedFeatureLevel() uint32 {
 		return x.SupportedFeatureLevel
 	}
 	return 0
+}
+
+func (x *GetStatusResponse) GetNotices() []string {
+	if x != nil {
+		return x.Notices
+	}
+	return nil
 }
 
 type Member struct {
@@ -1894,7 +1903,7 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"provenance\x18\x03 \x01(\v2 .ocistern.registry.v1.ProvenanceR\n" +
 	"provenance\"9\n" +
 	"\x10GetStatusRequest\x12%\n" +
-	"\x0ecatalog_digest\x18\x01 \x01(\bR\rcatalogDigest\"\xef\x03\n" +
+	"\x0ecatalog_digest\x18\x01 \x01(\bR\rcatalogDigest\"\x89\x04\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1d\n" +
 	"\n" +
@@ -1907,7 +1916,8 @@ const file_ocistern_registry_v1_registry_proto_rawDesc = "" +
 	"\x04node\x18\b \x01(\v2\x1c.ocistern.registry.v1.MemberR\x04node\x12<\n" +
 	"\tupstreams\x18\t \x03(\v2\x1e.ocistern.registry.v1.UpstreamR\tupstreams\x12#\n" +
 	"\rfeature_level\x18\x14 \x01(\rR\ffeatureLevel\x126\n" +
-	"\x17supported_feature_level\x18\x15 \x01(\rR\x15supportedFeatureLevel\"\x84\x02\n" +
+	"\x17supported_feature_level\x18\x15 \x01(\rR\x15supportedFeatureLevel\x12\x18\n" +
+	"\anotices\x18\x16 \x03(\tR\anotices\"\x84\x02\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +

@@ -269,8 +269,9 @@ func (x *RestoreResponse) GetSnapshotClusterId() string {
 
 type RestoreRequest_Options struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Take the snapshot of another cluster.
-	OtherCluster  bool `protobuf:"varint,1,opt,name=other_cluster,json=otherCluster,proto3" json:"other_cluster,omitempty"`
+	// Take the snapshot of another cluster, and restore where voters are missing, so that a leader that fails meanwhile would
+	// cost the quorum.
+	Force         bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -305,9 +306,9 @@ func (*RestoreRequest_Options) Descriptor() ([]byte, []int) {
 	return file_ocistern_snapshot_v1_snapshot_proto_rawDescGZIP(), []int{2, 0}
 }
 
-func (x *RestoreRequest_Options) GetOtherCluster() bool {
+func (x *RestoreRequest_Options) GetForce() bool {
 	if x != nil {
-		return x.OtherCluster
+		return x.Force
 	}
 	return false
 }
@@ -320,12 +321,12 @@ const file_ocistern_snapshot_v1_snapshot_proto_rawDesc = "" +
 	"\vSaveRequest\x12\x14\n" +
 	"\x05local\x18\x01 \x01(\bR\x05local\"$\n" +
 	"\fSaveResponse\x12\x14\n" +
-	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"\xaa\x01\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"\x9b\x01\n" +
 	"\x0eRestoreRequest\x12H\n" +
 	"\aoptions\x18\x01 \x01(\v2,.ocistern.snapshot.v1.RestoreRequest.OptionsH\x00R\aoptions\x12\x16\n" +
-	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunk\x1a.\n" +
-	"\aOptions\x12#\n" +
-	"\rother_cluster\x18\x01 \x01(\bR\fotherClusterB\x06\n" +
+	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunk\x1a\x1f\n" +
+	"\aOptions\x12\x14\n" +
+	"\x05force\x18\x01 \x01(\bR\x05forceB\x06\n" +
 	"\x04part\"\x96\x01\n" +
 	"\x0fRestoreResponse\x12\x16\n" +
 	"\x06before\x18\x01 \x01(\x04R\x06before\x12\x14\n" +

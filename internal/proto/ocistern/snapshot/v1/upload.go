@@ -17,9 +17,9 @@ const uploadBytes = 32 << 10
 // Upload is the caller's side of Restore: it sends a snapshot and returns the answer. A connection that broke once all was
 // sent is reason OUTCOME_UNKNOWN, one that broke before is UNAVAILABLE: then nothing was changed.
 func Upload(
-	stream grpc.ClientStreamingClient[RestoreRequest, RestoreResponse], from io.Reader, otherCluster bool,
+	stream grpc.ClientStreamingClient[RestoreRequest, RestoreResponse], from io.Reader, force bool,
 ) (*RestoreResponse, error) {
-	options := &RestoreRequest_Options{OtherCluster: otherCluster}
+	options := &RestoreRequest_Options{Force: force}
 	err := stream.Send(&RestoreRequest{Part: &RestoreRequest_Options_{Options: options}})
 	for err == nil {
 		chunk := make([]byte, uploadBytes) // its own: gRPC may keep a message after it was sent
