@@ -32,7 +32,8 @@ func newRootCommand() *cobra.Command {
 	)
 	add(root, "nodes", newServeCommand(), newDevCommand())
 	add(root, "read", newResolveCommand(), newReferrersCommand(), newPrefetchCommand())
-	add(root, "look", newStatusCommand(), newHistoryCommand(), newPolicyCommand(), newInvalidateCommand(), newMembersCommand(), newSnapshotCommand(), newRecoverCommand(), newVersionCommand())
+	add(root, "look", newStatusCommand(), newMembersCommand(), newHistoryCommand(), newPolicyCommand(), newInvalidateCommand(),
+		newSnapshotCommand(), newRecoverCommand(), newVersionCommand())
 	root.SetFlagErrorFunc(func(command *cobra.Command, err error) error { return wrongUsage(command, err) })
 	return root
 }

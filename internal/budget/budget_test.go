@@ -43,6 +43,14 @@ func within(t *testing.T, wait time.Duration) context.Context {
 	return ctx
 }
 
+// pass lets time pass in the bubble.
+func pass(t *testing.T, wait time.Duration) {
+	t.Helper()
+	if err := sleep(t.Context(), wait); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestShare(t *testing.T) {
 	for _, c := range []struct {
 		limits Limits
@@ -73,7 +81,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 					return
 				}
 				most.Store(max(most.Load(), inFlight.Add(1)))
-				time.Sleep(time.Second)
+				pass(t, time.Second)
 				inFlight.Add(-1)
 				ticket.Tell(Answered)
 				ticket.Return()
@@ -98,7 +106,7 @@ func TestQueueGoesByDeadline(t *testing.T) {
 				return err
 			}
 			*order = append(*order, name)
-			time.Sleep(time.Second)
+			pass(t, time.Second)
 			ticket.Return()
 			return nil
 		}
@@ -112,7 +120,7 @@ func TestQueueGoesByDeadline(t *testing.T) {
 		var callers sync.WaitGroup
 		for i, wait := range []time.Duration{time.Minute, 40 * time.Second, 20 * time.Second} {
 			callers.Go(func() {
-				time.Sleep(time.Duration(i+1) * time.Millisecond)
+				pass(t, time.Duration(i+1)*time.Millisecond)
 				if err := use(within(t, wait), wait.String(), &order); err != nil {
 					t.Error(err)
 				}
@@ -123,7 +131,7 @@ func TestQueueGoesByDeadline(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		time.Sleep(10 * time.Millisecond)
+		pass(t, 10*time.Millisecond)
 		asked := time.Now()
 		err := use(within(t, 500*time.Millisecond), "too late", &order)
 		if errdef.ReasonOf(err) != errdef.UpstreamThrottled || time.Since(asked) != 0 {
@@ -248,7 +256,7 @@ func TestBreaker(t *testing.T) {
 			{0, Answered, false},
 		}
 		for i, step := range steps {
-			time.Sleep(step.after)
+			pass(t, step.after)
 			err := request(step.outcome)
 			if refused := errdef.ReasonOf(err) == errdef.UpstreamUnavailable; refused != step.refused || !refused && err != nil {
 				t.Fatalf("step %d: %v", i, err)
@@ -269,12 +277,12 @@ func TestOneProbe(t *testing.T) {
 			ticket.Tell(Failed)
 			ticket.Return()
 		}
-		time.Sleep(breakerFirst)
+		pass(t, breakerFirst)
 		probe, err := b.Acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Hour)
+		pass(t, time.Hour)
 		if _, err := b.Acquire(t.Context()); errdef.ReasonOf(err) != errdef.UpstreamUnavailable {
 			t.Errorf("beside the probe: %v", err)
 		}

@@ -158,6 +158,9 @@ func (f *Filler) refreshReferrers(
 	ctx, cancel := context.WithTimeout(life, f.Timings.Metadata)
 	defer cancel()
 	list, err := u.referrers(ctx, path, key.subject())
+	if err == nil {
+		err = f.ofSubject(key, list)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -168,6 +171,20 @@ func (f *Filler) refreshReferrers(
 		}},
 		Seen: seen,
 	})
+}
+
+// ofSubject refuses a list with a manifest that is known to have another subject. Those that are not known are read by the
+// verifier, who looks for himself.
+func (f *Filler) ofSubject(key Key, list []ocispec.Descriptor) error {
+	snapshot := f.Catalog.Snapshot()
+	for _, desc := range list {
+		known, ok := snapshot.Manifest(key.Tenant, key.Repository, desc.Digest)
+		if ok && known.Subject != "" && known.Subject != key.subject() {
+			return errdef.New(errdef.UpstreamInvalid, "the upstream of %s lists %s as a referrer of %s, and it is one of %s",
+				key.Repository, desc.Digest, key.Reference, known.Subject)
+		}
+	}
+	return nil
 }
 
 // published returns the command that publishes content which is durable on this node.

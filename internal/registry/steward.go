@@ -65,7 +65,7 @@ func (s *Steward) Invalidate(ctx context.Context, principal Principal, scopes []
 		if err != nil {
 			return Invalidated{}, err
 		}
-		if !s.Cache.Fill.Mirrors(scope.Repository) && !(scope.Below && s.Cache.Fill.Mirrors(scope.Repository+"/x")) {
+		if !s.mirrors(scope) {
 			return Invalidated{}, upstreamUnknown(scope.Repository)
 		}
 		commands = append(commands, command)
@@ -86,6 +86,11 @@ func (s *Steward) Invalidate(ctx context.Context, principal Principal, scopes []
 	defer cancel()
 	done.Lagging = s.Followers.Lagging(ctx, done.Index)
 	return done, nil
+}
+
+// mirrors tells whether a scope is inside a configured upstream; the name of the upstream alone is, for what is below it.
+func (s *Steward) mirrors(scope Scope) bool {
+	return s.Cache.Fill.Mirrors(scope.Repository) || scope.Below && s.Cache.Fill.Mirrors(scope.Repository+"/x")
 }
 
 // Event is one move of a tag.
