@@ -56,6 +56,7 @@ type Config struct {
 type Budget struct {
 	Config
 	slots   *slots
+	bulk    *slots // for content, so that it does not keep out what is small and urgent
 	breaker *breaker
 	rate    *rate.Limiter // nil for no bound
 
@@ -66,7 +67,7 @@ type Budget struct {
 
 // New returns a Budget.
 func New(config Config) *Budget {
-	b := &Budget{Config: config, slots: newSlots(), breaker: &breaker{}}
+	b := &Budget{Config: config, slots: newSlots(), bulk: newSlots(), breaker: &breaker{}}
 	if config.Limits.PerSecond > 0 {
 		part := config.Limits.Share(config.Nodes())
 		b.rate = rate.NewLimiter(rate.Limit(part.PerSecond), part.Burst)
@@ -79,6 +80,7 @@ func New(config Config) *Budget {
 func (b *Budget) share() {
 	part := b.Limits.Share(b.Nodes())
 	b.slots.resize(part.Concurrency)
+	b.bulk.resize(max(part.Concurrency*3/4, 1))
 	if b.rate != nil {
 		b.rate.SetLimit(rate.Limit(part.PerSecond))
 		b.rate.SetBurst(part.Burst)
@@ -98,11 +100,27 @@ func (b *Budget) Admit(ctx context.Context) error {
 	return nil
 }
 
-// Acquire waits until a request may go out: after pauses, in the order of the deadlines. The ticket must be given back. It
-// fails as Admit does, with UPSTREAM_THROTTLED at once when the turn of ctx would come after its deadline, and with DEADLINE
-// or CANCELED when ctx ends.
-func (b *Budget) Acquire(ctx context.Context) (*Ticket, error) {
+// Acquire waits until a request may go out: after pauses, in the order of the deadlines. The ticket must be given back. Bulk
+// is for content, whose bodies may take long: it gets three quarters of the requests in flight. It fails as Admit does, with
+// UPSTREAM_THROTTLED at once when the turn of ctx would come after its deadline, and with DEADLINE or CANCELED when ctx ends.
+func (b *Budget) Acquire(ctx context.Context, bulk bool) (*Ticket, error) {
 	b.share()
+	if !bulk {
+		return b.acquire(ctx)
+	}
+	if err := b.bulk.take(ctx, b.Upstream); err != nil {
+		return nil, err
+	}
+	ticket, err := b.acquire(ctx)
+	if err != nil {
+		b.bulk.give(0)
+		return nil, err
+	}
+	ticket.bulk = true
+	return ticket, nil
+}
+
+func (b *Budget) acquire(ctx context.Context) (*Ticket, error) {
 	for {
 		if err := b.outlast(ctx); err != nil {
 			return nil, err

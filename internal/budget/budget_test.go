@@ -75,7 +75,7 @@ func TestConcurrencyIsBounded(t *testing.T) {
 		var callers sync.WaitGroup
 		for range 100 {
 			callers.Go(func() {
-				ticket, err := b.Acquire(t.Context())
+				ticket, err := b.Acquire(t.Context(), false)
 				if err != nil {
 					t.Error(err)
 					return
@@ -101,7 +101,7 @@ func TestQueueGoesByDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(Limits{Concurrency: 1}, 1, &shared{})
 		use := func(ctx context.Context, name string, order *[]string) error {
-			ticket, err := b.Acquire(ctx)
+			ticket, err := b.Acquire(ctx, false)
 			if err != nil {
 				return err
 			}
@@ -149,7 +149,7 @@ func TestRateIsBounded(t *testing.T) {
 		b := newBudget(Limits{Concurrency: 100, PerSecond: 10, Burst: 5}, 1, &shared{})
 		start := time.Now()
 		for range 25 {
-			ticket, err := b.Acquire(t.Context())
+			ticket, err := b.Acquire(t.Context(), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -159,7 +159,7 @@ func TestRateIsBounded(t *testing.T) {
 			t.Errorf("25 requests took %s, want 2 s: 5 at once, then 10 a second", took)
 		}
 		asked := time.Now()
-		if _, err := b.Acquire(within(t, 50*time.Millisecond)); errdef.ReasonOf(err) != errdef.UpstreamThrottled || time.Since(asked) != 0 {
+		if _, err := b.Acquire(within(t, 50*time.Millisecond), false); errdef.ReasonOf(err) != errdef.UpstreamThrottled || time.Since(asked) != 0 {
 			t.Errorf("after %s: %v", time.Since(asked), err)
 		}
 	})
@@ -179,7 +179,7 @@ func TestPauseHoldsForAllNodes(t *testing.T) {
 		}
 		for name, b := range map[string]*Budget{"told": told, "other": other} {
 			asked := time.Now()
-			_, err := b.Acquire(within(t, 29*time.Second))
+			_, err := b.Acquire(within(t, 29*time.Second), false)
 			if errdef.ReasonOf(err) != errdef.UpstreamThrottled || time.Since(asked) != 0 {
 				t.Errorf("%s, after %s: %v", name, time.Since(asked), err)
 			}
@@ -190,7 +190,7 @@ func TestPauseHoldsForAllNodes(t *testing.T) {
 				t.Errorf("%s does not admit: %v", name, err)
 			}
 		}
-		ticket, err := other.Acquire(within(t, 31*time.Second))
+		ticket, err := other.Acquire(within(t, 31*time.Second), false)
 		if err != nil || time.Now().Before(until) {
 			t.Errorf("at %s, %s before its end: %v", time.Now(), time.Until(until), err)
 		}
@@ -202,14 +202,14 @@ func TestPauseHoldsForAllNodes(t *testing.T) {
 func TestPauseBeginsWhileOneWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(Limits{Concurrency: 1}, 1, &shared{})
-		first, err := b.Acquire(t.Context())
+		first, err := b.Acquire(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		until := time.Now().Add(time.Minute)
 		var waiting sync.WaitGroup
 		waiting.Go(func() {
-			ticket, err := b.Acquire(t.Context())
+			ticket, err := b.Acquire(t.Context(), false)
 			if err != nil || time.Now().Before(until) {
 				t.Errorf("%s too early: %v", time.Until(until), err)
 				return
@@ -227,7 +227,7 @@ func TestBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(Limits{Concurrency: 8}, 1, &shared{})
 		request := func(outcome Outcome) error {
-			ticket, err := b.Acquire(t.Context())
+			ticket, err := b.Acquire(t.Context(), false)
 			if err == nil {
 				ticket.Tell(outcome)
 				ticket.Return()
@@ -270,7 +270,7 @@ func TestOneProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(Limits{Concurrency: 8}, 1, &shared{})
 		for range breakerFailures {
-			ticket, err := b.Acquire(t.Context())
+			ticket, err := b.Acquire(t.Context(), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -278,17 +278,17 @@ func TestOneProbe(t *testing.T) {
 			ticket.Return()
 		}
 		pass(t, breakerFirst)
-		probe, err := b.Acquire(t.Context())
+		probe, err := b.Acquire(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		pass(t, time.Hour)
-		if _, err := b.Acquire(t.Context()); errdef.ReasonOf(err) != errdef.UpstreamUnavailable {
+		if _, err := b.Acquire(t.Context(), false); errdef.ReasonOf(err) != errdef.UpstreamUnavailable {
 			t.Errorf("beside the probe: %v", err)
 		}
 		probe.Tell(Answered)
 		for range 3 {
-			if _, err := b.Acquire(t.Context()); err != nil {
+			if _, err := b.Acquire(t.Context(), false); err != nil {
 				t.Error(err)
 			}
 		}
@@ -299,12 +299,12 @@ func TestOneProbe(t *testing.T) {
 func TestWaitersLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(Limits{Concurrency: 2}, 1, &shared{})
-		one, _ := b.Acquire(t.Context())
-		two, _ := b.Acquire(t.Context())
+		one, _ := b.Acquire(t.Context(), false)
+		two, _ := b.Acquire(t.Context(), false)
 		var leaving sync.WaitGroup
 		for i := range 50 {
 			leaving.Go(func() {
-				if _, err := b.Acquire(within(t, time.Duration(i+1)*time.Second)); errdef.ReasonOf(err) != errdef.Deadline {
+				if _, err := b.Acquire(within(t, time.Duration(i+1)*time.Second), false); errdef.ReasonOf(err) != errdef.Deadline {
 					t.Error(err)
 				}
 			})
@@ -313,7 +313,7 @@ func TestWaitersLeave(t *testing.T) {
 		one.Return()
 		two.Return()
 		for range 2 {
-			if _, err := b.Acquire(within(t, time.Second)); err != nil {
+			if _, err := b.Acquire(within(t, time.Second), false); err != nil {
 				t.Error(err)
 			}
 		}
@@ -327,15 +327,36 @@ func TestSizeFollowsTheMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes := 4
 		b := New(Config{Upstream: "up.test", Limits: Limits{Concurrency: 4}, Nodes: func() int { return nodes }, Pauses: &shared{}})
-		if _, err := b.Acquire(t.Context()); err != nil {
+		if _, err := b.Acquire(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Acquire(within(t, time.Second)); errdef.ReasonOf(err) != errdef.Deadline {
+		if _, err := b.Acquire(within(t, time.Second), false); errdef.ReasonOf(err) != errdef.Deadline {
 			t.Errorf("a second one of four nodes: %v", err)
 		}
 		nodes = 2
-		if _, err := b.Acquire(within(t, time.Second)); err != nil {
+		if _, err := b.Acquire(within(t, time.Second), false); err != nil {
 			t.Errorf("a second one of two nodes: %v", err)
 		}
+	})
+}
+
+// TestContentLeavesRoom: however many bodies are being read, a question about a tag goes out at once.
+func TestContentLeavesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(Limits{Concurrency: 8}, 1, &shared{})
+		for range 6 {
+			if _, err := b.Acquire(within(t, time.Second), true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := b.Acquire(within(t, time.Second), true); errdef.ReasonOf(err) != errdef.Deadline {
+			t.Errorf("a seventh body: %v", err)
+		}
+		asked := time.Now()
+		ticket, err := b.Acquire(within(t, time.Second), false)
+		if err != nil || time.Since(asked) != 0 {
+			t.Errorf("a question, after %s: %v", time.Since(asked), err)
+		}
+		ticket.Return()
 	})
 }

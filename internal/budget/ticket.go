@@ -23,6 +23,7 @@ type Ticket struct {
 	budget *Budget
 	since  time.Time
 	probe  bool
+	bulk   bool
 	told   sync.Once
 	back   sync.Once
 }
@@ -36,5 +37,10 @@ func (t *Ticket) Tell(outcome Outcome) {
 // Return gives the ticket back; the first call counts. It is called when the body of the answer is closed.
 func (t *Ticket) Return() {
 	t.Tell(GivenUp) // unless something else was told
-	t.back.Do(func() { t.budget.slots.give(time.Since(t.since)) })
+	t.back.Do(func() {
+		t.budget.slots.give(time.Since(t.since))
+		if t.bulk {
+			t.budget.bulk.give(time.Since(t.since))
+		}
+	})
 }

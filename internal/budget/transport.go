@@ -16,6 +16,8 @@ import (
 type Transport struct {
 	Base   http.RoundTripper
 	Budget *Budget
+	// Bulk tells which requests are for content; nil for none.
+	Bulk func(*http.Request) bool
 
 	throttled atomic.Int32 // answers 429 without a Retry-After in a row
 }
@@ -31,7 +33,7 @@ const (
 
 // RoundTrip implements http.RoundTripper. Its errors of its own are those of Budget.Acquire.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	ticket, err := t.Budget.Acquire(req.Context())
+	ticket, err := t.Budget.Acquire(req.Context(), t.Bulk != nil && t.Bulk(req))
 	if err != nil {
 		return nil, err
 	}

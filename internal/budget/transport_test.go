@@ -80,13 +80,13 @@ func TestBodyHoldsTheSlot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Acquire(within(t, 20*time.Millisecond)); errdef.ReasonOf(err) != errdef.Deadline {
+	if _, err := b.Acquire(within(t, 20*time.Millisecond), false); errdef.ReasonOf(err) != errdef.Deadline {
 		t.Errorf("beside a body: %v", err)
 	}
 	if err := resp.Body.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := b.Acquire(within(t, 5*time.Second)); err != nil {
+	if _, err := b.Acquire(within(t, 5*time.Second), false); err != nil {
 		t.Errorf("after the body: %v", err)
 	}
 }

@@ -32,7 +32,7 @@ const (
 // credentials other than the node's certificate.
 func newHTTPClient(upstream string, way *egress.Transport, bears *budget.Budget, observer Observer) *http.Client {
 	counted := &countingTransport{base: way, upstream: upstream, observer: observer}
-	within := &budget.Transport{Base: counted, Budget: bears}
+	within := &budget.Transport{Base: counted, Budget: bears, Bulk: isContent}
 	return &http.Client{
 		Transport:     &retry.Transport{Base: within, Policy: func() retry.Policy { return retryPolicy{} }},
 		CheckRedirect: way.CheckRedirect,
@@ -71,6 +71,15 @@ func (t *countingTransport) RoundTrip(req *http.Request) (*http.Response, error)
 		narrowChallenge(resp.Header)
 	}
 	return resp, err
+}
+
+// isContent tells whether a request, or the one that was redirected to it, is for a blob: its body may take long.
+func isContent(req *http.Request) bool {
+	for req.Response != nil && req.Response.Request != nil {
+		req = req.Response.Request
+	}
+	endpoint, _ := endpointOf(req.URL.Path)
+	return endpoint == operationBlob
 }
 
 // operationOf tells what a request is for: the endpoint of the distribution API, or the token service or the redirect
