@@ -64,7 +64,7 @@ func setup(env *testscript.Env) error {
 }
 
 // patience bounds each wait for a condition in the scripts.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 type sceneKey struct{}
 
