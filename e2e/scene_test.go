@@ -21,8 +21,9 @@ import (
 // scene is what one script plays in: one registry, one cluster, and the policy for its signed images.
 type scene struct {
 	script, binary, dir string
-	// old is the build of feature level 1, once a script has asked for it; initial is what a cluster starts with.
-	old, initial string
+	// old builds the version of feature level 1, when a script asks for it first; initial is what a cluster starts with.
+	old     func() (string, error)
+	initial string
 	// held becomes true with the last command of the script.
 	held bool
 

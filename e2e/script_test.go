@@ -16,8 +16,9 @@ import (
 const lastCommand = "same-catalog"
 
 func TestScripts(t *testing.T) {
+	old := firstLevel(t.TempDir())
 	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", "script"), Setup: setup, Cmds: commands(),
+		Dir: filepath.Join("testdata", "script"), Setup: func(env *testscript.Env) error { return setup(env, old) }, Cmds: commands(),
 		RequireExplicitExec: true, RequireUniqueNames: true,
 	})
 }
@@ -41,13 +42,13 @@ func TestEveryScriptEndsWithTheSameCatalog(t *testing.T) {
 }
 
 // setup makes the scene of one script, and takes care that it is cleared away and explained when the script fails.
-func setup(env *testscript.Env) error {
+func setup(env *testscript.Env, old func() (string, error)) error {
 	binary, err := filepath.Abs(os.Getenv(binaryVariable))
 	if err != nil {
 		return err
 	}
 	script := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
-	s := &scene{script: script, binary: binary, dir: filepath.Join(env.WorkDir, "nodes")}
+	s := &scene{script: script, binary: binary, old: old, dir: filepath.Join(env.WorkDir, "nodes")}
 	env.Values[sceneKey{}] = s
 	bin := filepath.Join(env.WorkDir, ".bin")
 	env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))

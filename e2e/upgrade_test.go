@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,26 +17,17 @@ import (
 
 // version is `version old|new [NODE...]`: nodes, or else the cluster to come, will start with the build of feature level 1
 // or with the present one.
-func (s *scene) version(ts *testscript.TestScript, args []string) error {
+func (s *scene) version(_ *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: version old|new [NODE...]")
 	}
 	binary := s.binary
 	switch args[0] {
 	case "old":
-		if s.old == "" {
-			ctx, cancel := context.WithTimeout(context.Background(), buildTime)
-			defer cancel()
-			dir := ts.MkAbs(".old")
-			err := os.Mkdir(dir, 0o755)
-			if err != nil {
-				return err
-			}
-			if s.old, err = nodes.BuildFirstLevel(ctx, "..", dir); err != nil {
-				return err
-			}
+		var err error
+		if binary, err = s.old(); err != nil {
+			return err
 		}
-		binary = s.old
 	case "new":
 	default:
 		return fmt.Errorf("there is no version %q", args[0])
@@ -49,6 +39,15 @@ func (s *scene) version(ts *testscript.TestScript, args []string) error {
 	return s.each(args[1:], func(node *nodes.Node) error {
 		node.Binary = binary
 		return nil
+	})
+}
+
+// firstLevel builds the other version into a directory, once for all scripts.
+func firstLevel(dir string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), buildTime)
+		defer cancel()
+		return nodes.BuildFirstLevel(ctx, "..", dir)
 	})
 }
 

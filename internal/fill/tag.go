@@ -50,7 +50,8 @@ func (f *Filler) refreshTag(life context.Context, t *tagFlight) (catalog.LogInde
 func (f *Filler) revalidate(ctx context.Context, t *tagFlight) (known catalog.Tag, told digest.Digest, err error) {
 	snapshot := f.Catalog.Snapshot()
 	known, ok := snapshot.Tag(t.key.Tenant, t.key.Repository, t.tag)
-	if !ok || !t.upstream.trustsHEAD(f.Clock()) {
+	invalidated := known.Freshness == catalog.Freshness{} // most likely it has moved, and two requests would be one too many
+	if !ok || invalidated || !t.upstream.trustsHEAD(f.Clock()) {
 		return known, "", nil
 	}
 	blob, _ := snapshot.Blob(known.Descriptor.Digest)
