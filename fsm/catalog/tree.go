@@ -85,8 +85,12 @@ type state struct {
 	expiries tree[key]
 	links    tree[link]
 	blobs    tree[Blob]
-	// backoffs are by the name of the upstream.
-	backoffs      tree[Backoff]
+	asking
+}
+
+// asking is what the nodes have to know before they ask upstreams.
+type asking struct {
+	backoffs      tree[Backoff] // by the name of the upstream
 	invalidations invalidations
 }
 
@@ -94,7 +98,7 @@ func newState() *state {
 	return &state{
 		level: LevelFirst, tags: newTree[Tag](), manifests: newTree[Manifest](), referrers: newTree[Referrers](), subjects: newTree[struct{}](),
 		absences: newTree[Absence](), expiries: newTree[key](), links: newTree[link](), blobs: newTree[Blob](),
-		backoffs: newTree[Backoff](),
+		asking: asking{backoffs: newTree[Backoff]()},
 	}
 }
 
