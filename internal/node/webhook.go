@@ -2,18 +2,13 @@ package node
 
 import (
 	"bytes"
-	"io"
 	"net/http"
-	"os"
 	"strings"
 
-	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/registry"
+	"github.com/ocistern/ocistern/internal/secretfile"
 	"github.com/ocistern/ocistern/internal/webhook"
 )
-
-// maxTokenBytes bounds the file of a token.
-const maxTokenBytes = 4 << 10
 
 // withWebhook puts the notifications of registries beside the distribution API, where a token is configured. The file is read
 // for each of them: a secret may be replaced while the node runs.
@@ -33,11 +28,6 @@ func (n *Node) withWebhook(api http.Handler, steward *registry.Steward) http.Han
 }
 
 func readToken(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, errdef.Wrap(errdef.ConfigInvalid, err, "webhook.token-file")
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxTokenBytes))
+	content, err := secretfile.Read(path)
 	return bytes.TrimSpace(content), err
 }

@@ -125,7 +125,7 @@ func TestRefused(t *testing.T) {
 func TestNoTokenLetsNobodyIn(t *testing.T) {
 	for name, token := range map[string]func() ([]byte, error){
 		"empty":      func() ([]byte, error) { return nil, nil },
-		"unreadable": func() ([]byte, error) { return nil, errors.New("no such file") },
+		"unreadable": func() ([]byte, error) { return nil, errors.New("open /etc/token: no such file") },
 	} {
 		for _, given := range []string{"", "Bearer ", "Bearer"} {
 			s := &steward{}
@@ -133,8 +133,8 @@ func TestNoTokenLetsNobodyIn(t *testing.T) {
 			request.Header.Set("Authorization", given)
 			recorder := httptest.NewRecorder()
 			New(s, token, slog.New(slog.DiscardHandler)).ServeHTTP(recorder, request)
-			if recorder.Code != http.StatusUnauthorized || s.told != nil {
-				t.Errorf("%s token, %q given: %d", name, given, recorder.Code)
+			if recorder.Code != http.StatusUnauthorized || s.told != nil || strings.Contains(recorder.Body.String(), "/etc/token") {
+				t.Errorf("%s token, %q given: %d %s", name, given, recorder.Code, recorder.Body)
 			}
 		}
 	}
