@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -24,21 +25,43 @@ func TestScripts(t *testing.T) {
 }
 
 func TestEveryScriptEndsWithTheSameCatalog(t *testing.T) {
-	scripts, err := filepath.Glob(filepath.Join("testdata", "script", "*.txtar"))
-	if err != nil || len(scripts) == 0 {
+	for path, lines := range scripts(t) {
+		if last := lines[len(lines)-1]; last != lastCommand {
+			t.Errorf("%s ends with %q, want %q", path, last, lastCommand)
+		}
+	}
+}
+
+// What nodes tell of each other is gossip: true a moment later. A script that asks once fails on a machine that is busy.
+func TestScriptsAwaitWhatNodesTellOfEachOther(t *testing.T) {
+	gossip := regexp.MustCompile(`\bocistern (status|members --)|^level `)
+	for path, lines := range scripts(t) {
+		for _, line := range lines {
+			quorumless := strings.HasPrefix(line, "exits 5 ") // told by one node of itself
+			if gossip.MatchString(line) && !strings.HasPrefix(line, "await ") && !quorumless {
+				t.Errorf("%s: %q has no await before it", path, line)
+			}
+		}
+	}
+}
+
+// scripts returns the lines of commands of all scripts, by path.
+func scripts(t *testing.T) map[string][]string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join("testdata", "script", "*.txtar"))
+	if err != nil || len(paths) == 0 {
 		t.Fatalf("no scripts: %v", err)
 	}
-	for _, path := range scripts {
+	lines := map[string][]string{}
+	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		commands, _, _ := strings.Cut("\n"+string(text), "\n-- ")
-		lines := strings.Split(strings.TrimSpace(commands), "\n")
-		if last := lines[len(lines)-1]; last != lastCommand {
-			t.Errorf("%s ends with %q, want %q", path, last, lastCommand)
-		}
+		lines[path] = strings.Split(strings.TrimSpace(commands), "\n")
 	}
+	return lines
 }
 
 // setup makes the scene of one script, and takes care that it is cleared away and explained when the script fails.
