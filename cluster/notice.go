@@ -11,10 +11,11 @@ import (
 )
 
 // Notices returns what this node sees that nobody but an operator can settle, each with what to do next: clusters that were
-// recovered from one another and run beside each other, and voters that have lost their Raft state and with it the quorum.
+// recovered from one another and run beside each other, voters that have lost their Raft state and with it the quorum, and
+// fewer voters than are configured.
 func (c *Cluster) Notices() []string {
 	notices := []string{}
-	for _, failure := range append(c.kinNotices(), c.quorumNotice()) {
+	for _, failure := range append(c.kinNotices(), c.quorumNotice(), c.votersNotice()) {
 		if failure != nil {
 			notices = append(notices, describe(failure))
 		}
@@ -98,6 +99,17 @@ func (c *Cluster) quorumNotice() *errdef.Error {
 			"snapshot: ocistern snapshot restore FILE --yes --force")
 	}
 	return notice.WithRemedy("bring another voter back; or, on the one with the highest last entry: ocistern recover --data-dir DIR")
+}
+
+// votersNotice tells that the cluster survives the loss of fewer nodes than it was configured for. Nodes that leave by order
+// bring that about, and recoveries; a node that joins ends it.
+func (c *Cluster) votersNotice() *errdef.Error {
+	voters := len(c.voters())
+	if voters >= c.config.Expect || voters == 0 || !c.progress.ready.Load() {
+		return nil
+	}
+	return errdef.New(errdef.Degraded, "the cluster has %d of %d voters, and survives the loss of %d", voters, c.config.Expect, (voters-1)/2).
+		WithRemedy("start a node with an empty data directory: it joins and becomes a voter")
 }
 
 // voters returns the voters of the latest Raft configuration, sorted.
