@@ -21,6 +21,7 @@ type metrics struct {
 	http          *prometheus.CounterVec
 	upstreams     *prometheus.CounterVec
 	avoided       *prometheus.CounterVec
+	walks         *walkMetrics
 	upstreamTotal *tally
 	mirrored      map[string]bool // names of the configured upstreams
 }
@@ -53,11 +54,13 @@ func newMetrics(version string, upstreams []config.Upstream) *metrics {
 			Name: "ocistern_upstream_requests_avoided_total",
 			Help: "Answers of an upstream registry that callers of this node got without a request of their own.",
 		}, []string{"upstream"}),
-		upstreamTotal: newTally(), mirrored: map[string]bool{},
+		walks: newWalkMetrics(), upstreamTotal: newTally(), mirrored: map[string]bool{},
 	}
 	for _, u := range upstreams {
 		m.mirrored[u.Name] = true
 		m.avoided.WithLabelValues(u.Name) // shown as 0 from the start
+		m.walks.running.WithLabelValues(u.Name)
+		m.walks.objects.WithLabelValues(u.Name)
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ocistern_build_info", Help: "Always 1; the labels tell what runs.",
@@ -65,6 +68,7 @@ func newMetrics(version string, upstreams []config.Upstream) *metrics {
 	})
 	build.Set(1)
 	m.registry.MustRegister(m.requests, m.durations, m.http, m.upstreams, m.avoided, build,
+		m.walks.running, m.walks.ended, m.walks.objects,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

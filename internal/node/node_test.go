@@ -21,6 +21,7 @@ import (
 
 	"github.com/ocistern/ocistern/internal/config"
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/policy"
 	registryv1 "github.com/ocistern/ocistern/internal/proto/ocistern/registry/v1"
 )
 
@@ -132,6 +133,8 @@ func TestSingleNode(t *testing.T) {
 	defer upstream.Close()
 	cfg := configFor(t, filepath.Join(t.TempDir(), "data"))
 	cfg.Upstreams = []config.Upstream{{Name: "up.test", URL: upstream.URL}}
+	nothing := 0 // fetched ahead: requests are counted below
+	cfg.Policies = []policy.Rule{{Match: "up.test/**", PrefetchDepth: &nothing}}
 
 	n, stop := begin(t, cfg)
 	if code, body := get(t, n.listeners.admin, "/livez"); code != http.StatusOK {
@@ -192,6 +195,48 @@ func checkMetrics(t *testing.T, n *Node) {
 		if !strings.Contains(body, want) {
 			t.Errorf("/metrics lacks %s", want)
 		}
+	}
+}
+
+// What a verifier asks next is fetched ahead, and counted.
+func TestNodeFetchesAhead(t *testing.T) {
+	asked := make(chan string, 100)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.Path
+		if !strings.HasPrefix(r.URL.Path, "/v2/app/manifests/v1") {
+			http.NotFound(w, r) // no referrers, by the tag schema
+			return
+		}
+		w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+		_, _ = io.WriteString(w, manifest)
+	}))
+	defer upstream.Close()
+	cfg := configFor(t, filepath.Join(t.TempDir(), "data"))
+	cfg.Upstreams = []config.Upstream{{Name: "up.test", URL: upstream.URL}}
+	n, stop := begin(t, cfg)
+	awaitReady(t, n)
+	if code, _ := get(t, n.listeners.registry, mirrored); code != http.StatusOK {
+		t.Fatal(code)
+	}
+	for path := ""; !strings.HasPrefix(path, "/v2/app/manifests/sha256-"); path = <-asked { // the list of referrers
+	}
+	if err := stop(); err != nil { // waits for the walk
+		t.Errorf("stop: %v", err)
+	}
+	families, err := n.metrics.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := 0.0
+	for _, family := range families {
+		if family.GetName() == "ocistern_prefetch_walks_total" {
+			for _, metric := range family.GetMetric() {
+				ended += metric.GetCounter().GetValue()
+			}
+		}
+	}
+	if ended != 1 {
+		t.Errorf("%v walks have ended, want 1", ended)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ocistern/ocistern/internal/distribution"
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/prefetch"
 	"github.com/ocistern/ocistern/internal/registry"
 	"github.com/ocistern/ocistern/internal/rpc"
 )
@@ -58,7 +59,14 @@ func (n *Node) serveCallers() error {
 	steward := &registry.Steward{StewardConfig: registry.StewardConfig{
 		Cache: answers, Policies: n.filler.Policies, Proposer: n.cluster.Load(), Followers: followers{n.cluster.Load()},
 	}}
-	cache := registry.Observed(answers, n.metrics.observe)
+	ahead := prefetch.New(answers, prefetch.Config{
+		Policies: n.filler.Policies, Mirrors: n.router.Mirrors, Observer: n.metrics, Logger: n.options.Logger.With("part", "prefetch"),
+	})
+	n.onClose("prefetch", func(context.Context) error {
+		ahead.Close()
+		return nil
+	})
+	cache := registry.Observed(ahead, n.metrics.observe)
 	calls := rpc.NewRegistryServer(rpc.RegistryConfig{
 		Registry: cache, Known: registry.ObservedKnown(answers, n.metrics.observe),
 		Status: n, Members: n.cluster.Load(), Snapshots: n, Steward: steward, Ready: n.ready, Logger: n.options.Logger.With("part", "client API"),
