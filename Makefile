@@ -11,7 +11,7 @@ RUNS     ?= 50
 ARGS     ?=
 TOOLS    := bin/tools
 
-.PHONY: help build test test-unit sim e2e lint generate check-generated fuzz bench bench-consensus demo dev image clean
+.PHONY: help build test test-unit sim e2e lint generate check-generated fuzz bench bench-consensus bench-cold bench-fleet demo dev image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,14 @@ bench: ## the benchmarks that argue the choice of data structures (million recor
 bench-consensus: build ## against etcd: commits, linearizable reads, snapshots, failover (takes 20 minutes; ARGS=-help lists flags)
 	cd e2e && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o ../bin/ ./cmd/etcdnode ./cmd/benchconsensus
 	bin/benchconsensus -ocistern bin/ocistern -etcdnode bin/etcdnode $(ARGS)
+
+bench-cold: build ## what a cache costs or saves that knows nothing yet (takes 3 minutes; ARGS=-help lists flags)
+	cd e2e && CGO_ENABLED=0 go build -trimpath -o ../bin/ ./cmd/benchcold
+	bin/benchcold -ocistern bin/ocistern $(ARGS)
+
+bench-fleet: build ## 10,000 pods before a registry that throttles, with and without Ocistern (takes 7 minutes; ARGS=-help lists flags)
+	cd e2e && CGO_ENABLED=0 go build -trimpath -o ../bin/ ./cmd/benchfleet
+	bin/benchfleet -ocistern bin/ocistern $(ARGS)
 
 demo: build ## a fleet verifies a signed image through three nodes, while things break
 	cd e2e && go run ./cmd/demo -ocistern ../bin/ocistern

@@ -66,19 +66,20 @@ func (s *scene) explain() string {
 	return text.String()
 }
 
-// clusterCommand is `cluster start N`: N nodes with empty disks form a cluster that mirrors the registry, if one runs.
+// clusterCommand is `cluster start N [SETTINGS]`: N nodes with empty disks form a cluster that mirrors the registry, if one
+// runs. Settings are more of their configuration, as YAML.
 // It sets $n1, $n2, ... to the addresses of their client API, $n1_registry, ... to those of /v2/. `cluster add` starts
 // one more node with an empty disk.
 func (s *scene) clusterCommand(ts *testscript.TestScript, args []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	switch {
-	case len(args) == 2 && args[0] == "start":
+	case (len(args) == 2 || len(args) == 3) && args[0] == "start":
 		count, err := strconv.Atoi(args[1])
 		if err != nil {
 			return err
 		}
-		options := nodes.Options{Binary: cmp.Or(s.initial, s.binary), Dir: s.dir, Count: count}
+		options := nodes.Options{Binary: cmp.Or(s.initial, s.binary), Dir: s.dir, Count: count, Settings: strings.Join(args[2:], "")}
 		if s.registry != nil {
 			options.Upstreams = []nodes.Upstream{{Name: s.name, URL: s.registry.URL()}}
 		}
@@ -90,7 +91,7 @@ func (s *scene) clusterCommand(ts *testscript.TestScript, args []string) error {
 			return err
 		}
 	default:
-		return errors.New("usage: cluster start N | cluster add")
+		return errors.New("usage: cluster start N [SETTINGS] | cluster add")
 	}
 	for _, node := range s.cluster.Nodes() {
 		ts.Setenv(node.Name, node.GRPC())

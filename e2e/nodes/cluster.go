@@ -38,6 +38,8 @@ type Options struct {
 	// Count is the number of nodes, all of which form the cluster.
 	Count     int
 	Upstreams []Upstream
+	// Settings is more of each node's configuration, as YAML.
+	Settings string
 }
 
 // Cluster is a set of nodes of one cluster. Its methods are not safe for concurrent use, those of its nodes neither,
@@ -112,6 +114,9 @@ func (c *Cluster) Configure(node *Node) error {
 	}
 	for _, upstream := range c.options.Upstreams {
 		fmt.Fprintf(&text, "  - name: %s\n    url: %s\n", upstream.Name, upstream.URL)
+	}
+	if c.options.Settings != "" {
+		text.WriteString(c.options.Settings + "\n")
 	}
 	if err := os.WriteFile(node.ConfigPath(), []byte(text.String()), 0o644); err != nil {
 		return fmt.Errorf("configuration of %s: %w", node.Name, err)

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/ocistern/ocistern/e2e/ports"
 )
 
@@ -41,6 +43,8 @@ type Registry struct {
 	port    int
 	storage storage
 	faults  faults
+	limiter *limiter
+	link    *rate.Limiter
 
 	mu     sync.Mutex // guards server and ended
 	server *http.Server
@@ -52,6 +56,8 @@ type Options struct {
 	Software Software
 	// Latency is how long each read takes, as if the registry were that far away.
 	Latency time.Duration
+	// BytesPerSecond bounds the bodies of all reads together; 0 for no bound.
+	BytesPerSecond int64
 	// Everywhere makes the registry listen on all interfaces, for callers in containers, instead of on loopback.
 	Everywhere bool
 }
@@ -66,7 +72,9 @@ func Start(options Options) (*Registry, error) {
 	if err != nil {
 		return nil, errors.Join(err, content.close())
 	}
-	r := &Registry{options: options, block: block, storage: content}
+	r := &Registry{
+		options: options, block: block, storage: content, limiter: &limiter{}, link: newLink(options.BytesPerSecond),
+	}
 	if r.port, err = block.Next(); err == nil {
 		err = r.Resume()
 	}
@@ -132,6 +140,9 @@ func (r *Registry) URL() string { return "http://" + r.Host() }
 // Software returns which registry this is.
 func (r *Registry) Software() Software { return r.options.Software }
 
+// Limit bounds the reads from now on.
+func (r *Registry) Limit(limit Limit) { r.limiter.set(limit) }
+
 // Inject puts a fault in force, beside those that already are.
 func (r *Registry) Inject(fault Fault) { r.faults.add(fault) }
 
@@ -147,20 +158,31 @@ func (r *Registry) serve(w http.ResponseWriter, request *http.Request) {
 	if !wait(request.Context(), r.options.Latency) {
 		return
 	}
-	recorded := newRecorder()
-	harm := r.faults.take(object, request)
-	r.storage.handler.ServeHTTP(recorded, request)
-	status := recorded.status
-	if told := recorded.Header().Get("Docker-Content-Digest"); told != "" {
-		object.Reference = told
+	if retryAfter, refused := r.limiter.refuse(time.Now()); refused {
+		r.Ledger.add(Request{Object: object, Method: request.Method, Status: http.StatusTooManyRequests})
+		tooMany(w, retryAfter)
+		return
 	}
-	if harm != "" {
-		r.Ledger.add(Request{Object: object, Method: request.Method, Status: 0})
+	count := func(header http.Header, status int) {
+		if told := header.Get("Docker-Content-Digest"); told != "" {
+			object.Reference = told
+		}
+		r.Ledger.add(Request{Object: object, Method: request.Method, Status: status})
+	}
+	if harm := r.faults.take(object, request); harm != "" {
+		recorded := newRecorder()
+		r.storage.handler.ServeHTTP(recorded, request)
+		count(recorded.Header(), 0)
 		harm.answer(w, request, recorded)
 		return
 	}
-	r.Ledger.add(Request{Object: object, Method: request.Method, Status: status})
-	recorded.copyTo(w)
+	passed := &passing{
+		ResponseWriter: w, ctx: request.Context(), link: r.link, count: func(status int) { count(w.Header(), status) },
+	}
+	r.storage.handler.ServeHTTP(passed, request)
+	if !passed.counted { // it wrote nothing
+		passed.WriteHeader(http.StatusOK)
+	}
 }
 
 // wait returns false when ctx ended first.

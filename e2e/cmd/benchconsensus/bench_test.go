@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -58,29 +57,6 @@ func TestWrongUsage(t *testing.T) {
 		var out, progress bytes.Buffer
 		if code := run(t.Context(), args, &out, &progress); code != exitUsage || progress.Len() == 0 || out.Len() > 0 {
 			t.Errorf("%v: exit status %d, printed %q and %q", args, code, out.String(), progress.String())
-		}
-	}
-}
-
-// A system that is slow, or errs in more than one of a hundred calls, must not come out well.
-func TestVerdicts(t *testing.T) {
-	for _, c := range []struct {
-		figure figure
-		want   string
-	}{
-		{figure{name: "a", unit: perSecond, ours: 200, peer: 100, target: atLeast(2)}, `200/s +100/s +2\.00x +>=2\.00x reached`},
-		{figure{name: "a", unit: perSecond, ours: 199, peer: 100, target: atLeast(2)}, `199/s +100/s +1\.99x +>=2\.00x short`},
-		{figure{name: "a", unit: duration, ours: 2, target: atMost(3)}, `2s +- +- +<=3s reached`},
-		{figure{name: "a", unit: duration, ours: 3.1, target: atMost(3)}, `3\.1s +- +- +<=3s short`},
-		{figure{name: "a", unit: duration, ours: 0.021, peer: 0.01, target: atMost(2)}, `21ms +10ms +2\.10x +<=2\.00x short`},
-		{figure{name: "a", unit: inBytes, ours: 12}, `12B +- +- +- -`},
-	} {
-		var out strings.Builder
-		table := table{out: &out}
-		table.print(c.figure)
-		table.close()
-		if !regexp.MustCompile(c.want).MatchString(out.String()) {
-			t.Errorf("%+v prints %q, not %s", c.figure, out.String(), c.want)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/ocistern/ocistern/e2e/figure"
 )
 
 const (
@@ -48,7 +50,7 @@ func (b *bench) measureDisk() error {
 	if err := errors.Join(err, file.Close(), os.Remove(path)); err != nil {
 		return fmt.Errorf("fsync in %s: %w", b.dir, err)
 	}
-	b.table.print(figure{name: "fsync-p50", unit: duration, ours: percentile(took, 50).Seconds()})
-	b.table.print(figure{name: "fsync-p99", unit: duration, ours: percentile(took, 99).Seconds()})
+	b.table.Print(figure.Figure{Name: "fsync-p50", Unit: figure.Seconds, Ours: figure.Percentile(took, 50).Seconds()})
+	b.table.Print(figure.Figure{Name: "fsync-p99", Unit: figure.Seconds, Ours: figure.Percentile(took, 99).Seconds()})
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ocistern/ocistern/e2e/figure"
 	"github.com/ocistern/ocistern/e2e/nodes"
 	"github.com/ocistern/ocistern/fsm"
 	"github.com/ocistern/ocistern/internal/rpc"
@@ -42,9 +43,9 @@ func (b *bench) failover(ctx context.Context) error {
 			b.progress("%s %d of %d: %s without a write", way.name, i+1, way.times, gap.Round(time.Millisecond))
 			took = append(took, gap)
 		}
-		b.table.print(figure{name: way.name + "-p50", unit: duration, ours: percentile(took, 50).Seconds()})
-		b.table.print(figure{
-			name: way.name + "-p99", unit: duration, ours: percentile(took, 99).Seconds(), target: atMost(way.bound.Seconds()),
+		b.table.Print(figure.Figure{Name: way.name + "-p50", Unit: figure.Seconds, Ours: figure.Percentile(took, 50).Seconds()})
+		b.table.Print(figure.Figure{
+			Name: way.name + "-p99", Unit: figure.Seconds, Ours: figure.Percentile(took, 99).Seconds(), Target: figure.AtMost(way.bound.Seconds()),
 		})
 	}
 	return nil

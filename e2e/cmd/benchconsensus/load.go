@@ -63,19 +63,3 @@ func drive(ctx context.Context, clients int, length time.Duration, do operation)
 
 // maxLate bounds how long the last operations may outlast the time of a measurement.
 const maxLate = 30 * time.Second
-
-// percentile returns the p-th percentile of durations, which it sorts. There must be one.
-func percentile(durations []time.Duration, p float64) time.Duration {
-	slices.Sort(durations)
-	return durations[min(len(durations)-1, int(p/100*float64(len(durations))))]
-}
-
-// median returns the middle one, which is not harmed by one bad round.
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	middle := len(sorted) / 2
-	if len(sorted)%2 == 1 {
-		return sorted[middle]
-	}
-	return (sorted[middle-1] + sorted[middle]) / 2
-}

@@ -25,6 +25,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ocistern/ocistern/e2e/figure"
 )
 
 // nodeCount is the number of nodes of either system.
@@ -52,7 +54,7 @@ type bench struct {
 	ours *ocistern
 	peer peer
 
-	table table
+	table figure.Table
 	err   io.Writer
 	begun time.Time
 }
@@ -94,7 +96,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) int {
 		fmt.Fprintln(progress, "benchconsensus:", err)
 		return exitUsage
 	}
-	b := &bench{options: o, table: table{out: out}, err: progress, begun: time.Now()}
+	b := &bench{options: o, table: figure.Table{Out: out}, err: progress, begun: time.Now()}
 	err = errors.Join(b.play(ctx), b.close())
 	switch {
 	case ctx.Err() != nil:
@@ -126,7 +128,7 @@ func (b *bench) play(ctx context.Context) (err error) {
 		return fmt.Errorf("start Ocistern: %w", err)
 	}
 	if b.peer, err = b.startPeer(starting); err != nil {
-		return fmt.Errorf("start the peer: %w", err)
+		return fmt.Errorf("start the Peer: %w", err)
 	}
 	for _, p := range parts() {
 		if slices.Contains(b.only, p.name) {
@@ -135,7 +137,7 @@ func (b *bench) play(ctx context.Context) (err error) {
 			}
 		}
 	}
-	b.table.close()
+	b.table.Close()
 	return nil
 }
 

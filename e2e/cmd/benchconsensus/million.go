@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ocistern/ocistern/e2e/figure"
 	"github.com/ocistern/ocistern/e2e/nodes"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/reference"
@@ -63,8 +64,8 @@ func (b *bench) million(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	b.table.print(figure{
-		name: "memory-per-record", unit: inBytes, ours: (full - empty) / float64(b.records), target: atMost(memoryTarget),
+	b.table.Print(figure.Figure{
+		Name: "memory-per-record", Unit: figure.Bytes, Ours: (full - empty) / float64(b.records), Target: figure.AtMost(memoryTarget),
 	})
 	return nil
 }
@@ -193,13 +194,13 @@ func (b *bench) compareSnapshot(samples []sample, windows []window) error {
 	if len(during) == 0 || len(without) == 0 {
 		return fmt.Errorf("%d writes during snapshots and %d without tell nothing", len(during), len(without))
 	}
-	b.table.print(figure{
-		name: "commits-during-snapshot", unit: perSecond,
-		ours: float64(len(during)) / held.Seconds(), peer: float64(len(without)) / (end.Sub(begin) - held).Seconds(),
+	b.table.Print(figure.Figure{
+		Name: "commits-during-snapshot", Unit: figure.PerSecond,
+		Ours: float64(len(during)) / held.Seconds(), Peer: float64(len(without)) / (end.Sub(begin) - held).Seconds(),
 	})
-	b.table.print(figure{
-		name: "write-p99-during-snapshot", unit: duration,
-		ours: percentile(during, 99).Seconds(), peer: percentile(without, 99).Seconds(), target: atMost(2),
+	b.table.Print(figure.Figure{
+		Name: "write-p99-during-snapshot", Unit: figure.Seconds,
+		Ours: figure.Percentile(during, 99).Seconds(), Peer: figure.Percentile(without, 99).Seconds(), Target: figure.AtMost(2),
 	})
 	return nil
 }
@@ -232,7 +233,7 @@ func (b *bench) restart(ctx context.Context, o *ocistern) error {
 		took = append(took, time.Since(began).Seconds())
 		b.progress("%s was ready after %s", node.Name, time.Since(began).Round(time.Millisecond))
 	}
-	b.table.print(figure{name: "restart", unit: duration, ours: median(took), target: atMost(restartTarget.Seconds())})
+	b.table.Print(figure.Figure{Name: "restart", Unit: figure.Seconds, Ours: figure.Median(took), Target: figure.AtMost(restartTarget.Seconds())})
 	return nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/ocistern/ocistern/e2e/figure"
 )
 
 // system is one of the two that are compared.
@@ -29,8 +31,8 @@ type connection interface {
 func (b *bench) commits(ctx context.Context) error {
 	for _, c := range []struct {
 		clients int
-		target  target
-	}{{1, atLeast(1)}, {64, atLeast(2)}, {256, atLeast(2)}} {
+		target  figure.Target
+	}{{1, figure.AtLeast(1)}, {64, figure.AtLeast(2)}, {256, figure.AtLeast(2)}} {
 		name := fmt.Sprintf("commits-%d-clients", c.clients)
 		if err := b.compare(ctx, name, c.clients, c.target, false, connection.write); err != nil {
 			return err
@@ -48,12 +50,12 @@ func (b *bench) reads(ctx context.Context) error {
 	}
 	for _, c := range []struct {
 		clients    int
-		target     target
+		target     figure.Target
 		onFollower bool
 		name       string
 	}{
-		{1, target{}, false, "reads-1-client"}, {64, atLeast(2), false, "reads-64-clients"},
-		{1, target{}, true, "reads-follower-1-client"}, {64, atLeast(2), true, "reads-follower-64-clients"},
+		{1, figure.Target{}, false, "reads-1-client"}, {64, figure.AtLeast(2), false, "reads-64-clients"},
+		{1, figure.Target{}, true, "reads-follower-1-client"}, {64, figure.AtLeast(2), true, "reads-follower-64-clients"},
 	} {
 		if err := b.compare(ctx, c.name, c.clients, c.target, c.onFollower, connection.read); err != nil {
 			return err
@@ -67,7 +69,7 @@ type action func(c connection, ctx context.Context, client, key int) error
 
 // compare lets both systems work in turn, round after round, and prints the medians.
 func (b *bench) compare(
-	ctx context.Context, name string, clients int, wanted target, onFollower bool,
+	ctx context.Context, name string, clients int, wanted figure.Target, onFollower bool,
 	do action,
 ) error {
 	if !b.match.MatchString(name) {
@@ -85,8 +87,8 @@ func (b *bench) compare(
 			b.progress("%s, round %d of %d, %s: %.0f/s, processor time %s", name, round+1, b.rounds, systemNames[i], rate, cost)
 		}
 	}
-	b.table.print(figure{
-		name: name, unit: perSecond, ours: median(rates[0]), peer: median(rates[1]), target: wanted,
+	b.table.Print(figure.Figure{
+		Name: name, Unit: figure.PerSecond, Ours: figure.Median(rates[0]), Peer: figure.Median(rates[1]), Target: wanted,
 	})
 	return nil
 }

@@ -1,0 +1,161 @@
+// Command benchcold measures what a cache costs, or saves, when it knows nothing yet: three Ocistern nodes between a verifier
+// and a registry that is 10 ms and 200 MB/s away, against the verifier that asks the registry itself. `make bench-cold` runs
+// it.
+//
+// A verification is the one of package signed: 17 operations in sequence for an image with five signatures, with
+// notation-go's cryptography. Each round has content of its own, that no node has seen; direct and through Ocistern take
+// turns, the nodes too, and the medians are compared. The registry is go-containerregistry's, in this process; its latency
+// and the speed of its link are made here. Then the same without latency and with a link as fast as loopback.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/ocistern/ocistern/e2e/figure"
+	"github.com/ocistern/ocistern/e2e/signed"
+)
+
+// Exit codes of the command, those of `ocistern` (plan, section 10).
+const (
+	exitDone        = 0
+	exitError       = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// options are the flags of the command.
+type options struct {
+	ocistern, parent    string
+	rounds, layerRounds int
+	layerBytes          int
+	revalidations       int
+}
+
+// bench is one run.
+type bench struct {
+	options
+	dir      string
+	signers  []*signed.Signer
+	verifier *signed.Verifier
+	table    figure.Table
+	err      io.Writer
+	begun    time.Time
+}
+
+// link is how far away the registry is, and what may be asked of a cache before it.
+type link struct {
+	name                 string
+	latency              time.Duration
+	bytesPerSecond       int64
+	verification, single float64 // at most so many times what it takes directly
+}
+
+func links() []link {
+	return []link{
+		{"", 10 * time.Millisecond, 200e6, 0.6, 1.15},
+		{"loopback-", 0, 0, 2, 2},
+	}
+}
+
+func run(ctx context.Context, args []string, out, progress io.Writer) int {
+	o, err := parse(args, progress)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitDone
+	}
+	if err != nil {
+		fmt.Fprintln(progress, "benchcold:", err)
+		return exitUsage
+	}
+	b := &bench{options: o, table: figure.Table{Out: out}, err: progress, begun: time.Now()}
+	err = b.play(ctx)
+	if b.dir != "" {
+		err = errors.Join(err, os.RemoveAll(b.dir))
+	}
+	switch {
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case err != nil:
+		fmt.Fprintln(progress, "benchcold: could not measure:", err)
+		return exitError
+	default:
+		return exitDone
+	}
+}
+
+// play measures. Failing to reach a target is no error.
+func (b *bench) play(ctx context.Context) (err error) {
+	if b.dir, err = os.MkdirTemp(b.parent, "ocistern-bench-"); err != nil {
+		return err
+	}
+	for i := range signatures {
+		signer, err := signed.NewSigner(fmt.Sprintf("signer %d", i+1))
+		if err != nil {
+			return err
+		}
+		b.signers = append(b.signers, signer)
+	}
+	if b.verifier, err = signed.NewVerifier(b.signers...); err != nil {
+		return err
+	}
+	for _, l := range links() {
+		if err := b.small(ctx, l); err != nil {
+			return err
+		}
+		if err := b.layers(ctx, l); err != nil {
+			return err
+		}
+	}
+	b.table.Close()
+	return nil
+}
+
+// signatures is how many an image has: 2+3n operations.
+const signatures = 5
+
+func (b *bench) progress(format string, args ...any) {
+	fmt.Fprintf(b.err, "%7.1fs  %s\n", time.Since(b.begun).Seconds(), fmt.Sprintf(format, args...))
+}
+
+func parse(args []string, progress io.Writer) (options, error) {
+	var o options
+	var quick bool
+	flags := flag.NewFlagSet("benchcold", flag.ContinueOnError)
+	flags.SetOutput(progress)
+	flags.StringVar(&o.ocistern, "ocistern", filepath.Join("..", "bin", "ocistern"), "path of the ocistern `binary`")
+	flags.StringVar(&o.parent, "dir", "", "existing `directory` on a disk for the data; the system's for temporary files by default")
+	flags.IntVar(&o.rounds, "rounds", 21, "`number` of verifications and manifests of which the median counts")
+	flags.IntVar(&o.layerRounds, "layer-rounds", 3, "`number` of layers of which the median counts")
+	flags.IntVar(&o.layerBytes, "layer-bytes", 1_000_000_000, "size of a layer")
+	flags.IntVar(&o.revalidations, "revalidations", 300, "`number` of answers that are revalidated in the background")
+	flags.BoolVar(&quick, "quick", false, "small numbers everywhere: shows that it works, not how fast")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if quick {
+		o.rounds, o.layerRounds, o.layerBytes, o.revalidations = 1, 1, 1_000_000, 3
+	}
+	var err error
+	if o.ocistern, err = filepath.Abs(o.ocistern); err == nil {
+		_, err = os.Stat(o.ocistern)
+	}
+	if err != nil {
+		return o, fmt.Errorf("a binary is missing: %w (run `make bench-cold`)", err)
+	}
+	return o, nil
+}
