@@ -66,7 +66,9 @@ func (b *bench) pushLayer(ctx context.Context, registry *upstream.Registry) (oci
 	return layer, err
 }
 
-func (b *bench) throughCaches(ctx context.Context, registry *upstream.Registry, round int, layer ocispec.Descriptor) (took time.Duration, err error) {
+func (b *bench) throughCaches(
+	ctx context.Context, registry *upstream.Registry, round int, layer ocispec.Descriptor,
+) (took time.Duration, err error) {
 	through, err := b.startCaches(ctx, registry, "")
 	defer func() { err = errors.Join(err, through.close()) }()
 	if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"time"
@@ -91,5 +90,3 @@ func (c *caches) close() error {
 	}
 	return errors.Join(failures...)
 }
-
-func repositoryName(round int) string { return fmt.Sprintf("cold/app-%d", round) }

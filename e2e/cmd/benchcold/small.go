@@ -28,7 +28,9 @@ type image struct {
 	manifest   ocispec.Descriptor
 }
 
-func (b *bench) push(ctx context.Context, registry *upstream.Registry, repository string, seed int, signers []*signed.Signer) (image, error) {
+func (b *bench) push(
+	ctx context.Context, registry *upstream.Registry, repository string, seed int, signers []*signed.Signer,
+) (image, error) {
 	to, err := direct(registry, repository)
 	if err != nil {
 		return image{}, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -20,6 +21,9 @@ type sample struct {
 
 // maxFailed is the share of operations that may fail before a measurement counts as none.
 const maxFailed = 0.01
+
+// errTooShort is why a measurement failed in which no operation did.
+var errTooShort = errors.New("the time was too short for one")
 
 // drive lets clients repeat an operation, each as soon as its last one was answered, for a time. It returns what succeeded
 // in that time.
@@ -52,7 +56,7 @@ func drive(ctx context.Context, clients int, length time.Duration, do operation)
 	running.Wait()
 	all := slices.Concat(samples...)
 	if n := failed.Load(); len(all) == 0 || float64(n) > maxFailed*float64(len(all)) {
-		cause := context.Cause(ctx)
+		cause := errTooShort
 		if last := failure.Load(); last != nil {
 			cause = *last
 		}

@@ -233,7 +233,9 @@ func (b *bench) restart(ctx context.Context, o *ocistern) error {
 		took = append(took, time.Since(began).Seconds())
 		b.progress("%s was ready after %s", node.Name, time.Since(began).Round(time.Millisecond))
 	}
-	b.table.Print(figure.Figure{Name: "restart", Unit: figure.Seconds, Ours: figure.Median(took), Target: figure.AtMost(restartTarget.Seconds())})
+	b.table.Print(figure.Figure{
+		Name: "restart", Unit: figure.Seconds, Ours: figure.Median(took), Target: figure.AtMost(restartTarget.Seconds()),
+	})
 	return nil
 }
 

@@ -78,11 +78,10 @@ func (b *bench) compare(
 	var rates [2][]float64
 	for round := range b.rounds {
 		for i, s := range []system{b.ours, b.peer} {
-			done, cost, err := b.roundAgain(ctx, s, clients, onFollower, do)
+			rate, cost, err := b.roundAgain(ctx, s, clients, onFollower, do)
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", name, systemNames[i], err)
 			}
-			rate := float64(done) / b.length.Seconds()
 			rates[i] = append(rates[i], rate)
 			b.progress("%s, round %d of %d, %s: %.0f/s, processor time %s", name, round+1, b.rounds, systemNames[i], rate, cost)
 		}
@@ -95,17 +94,19 @@ func (b *bench) compare(
 
 var systemNames = [2]string{"ours", "peer"}
 
-// roundAgain repeats a round that fails, a few times: on a busy machine leaders change.
+// roundAgain repeats a round that fails, a few times, each twice as long: on a busy machine leaders change, and nothing may be
+// done in a short one. It returns how many operations were done in a second, and what each of them cost.
 func (b *bench) roundAgain(
 	ctx context.Context, s system, clients int, onFollower bool, do action,
-) (done int, cost string, err error) {
-	for range attempts {
-		if done, cost, err = b.round(ctx, s, clients, onFollower, do); err == nil || ctx.Err() != nil {
-			break
+) (rate float64, cost string, err error) {
+	for attempt := range attempts {
+		length, done := b.length<<attempt, 0
+		if done, cost, err = b.round(ctx, s, clients, onFollower, do, length); err == nil || ctx.Err() != nil {
+			return float64(done) / length.Seconds(), cost, err
 		}
 		b.progress("a round failed, trying again: %v", err)
 	}
-	return done, cost, err
+	return 0, "", err
 }
 
 // attempts bounds how often a measurement is tried.
@@ -113,7 +114,7 @@ const attempts = 3
 
 // round returns how many operations were done, and what each of them cost.
 func (b *bench) round(
-	ctx context.Context, s system, clients int, onFollower bool, do action,
+	ctx context.Context, s system, clients int, onFollower bool, do action, length time.Duration,
 ) (done int, cost string, err error) {
 	c, err := s.connect(ctx, min(clients, connections), onFollower)
 	if err != nil {
@@ -121,14 +122,14 @@ func (b *bench) round(
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
 	operate := func(ctx context.Context, client int) error { return do(c, ctx, client, rand.IntN(keys)) }
-	if _, err := drive(ctx, clients, b.length/5, operate); err != nil { // to warm up
+	if _, err := drive(ctx, clients, max(length/5, time.Second), operate); err != nil { // to warm up
 		return 0, "", err
 	}
 	before, err := effortSince(effort{}, s.processes())
 	if err != nil {
 		return 0, "", err
 	}
-	samples, err := drive(ctx, clients, b.length, operate)
+	samples, err := drive(ctx, clients, length, operate)
 	if err != nil {
 		return 0, "", err
 	}

@@ -132,7 +132,7 @@ func (b *bench) openOcistern(ctx context.Context) ([]replica, func() error, erro
 // policies are the default ones, in compressed time.
 func (b *bench) policies() string {
 	p := policy.Default()
-	return fmt.Sprintf("policies:\n  - {match: %s/**, fresh-for: %s, revalidate-for: %s, stale-for: %s, absent-for: %s, referrers-fresh-for: %s}",
-		upstreamName, b.clock.here(p.FreshFor), b.clock.here(p.RevalidateFor), b.clock.here(p.StaleFor), b.clock.here(p.AbsentFor),
-		b.clock.here(p.ReferrersFreshFor))
+	return fmt.Sprintf("policies:\n  - {match: %s/**, fresh-for: %s, revalidate-for: %s, stale-for: %s, absent-for: %s, "+
+		"referrers-fresh-for: %s}", upstreamName, b.clock.here(p.FreshFor), b.clock.here(p.RevalidateFor),
+		b.clock.here(p.StaleFor), b.clock.here(p.AbsentFor), b.clock.here(p.ReferrersFreshFor))
 }
