@@ -8,12 +8,15 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/distribution"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/prefetch"
+	"github.com/ocistern/ocistern/internal/reference"
 	"github.com/ocistern/ocistern/internal/registry"
 	"github.com/ocistern/ocistern/internal/rpc"
 )
@@ -60,7 +63,8 @@ func (n *Node) serveCallers() error {
 		Cache: answers, Policies: n.filler.Policies, Proposer: n.cluster.Load(), Followers: followers{n.cluster.Load()},
 	}}
 	ahead := prefetch.New(answers, prefetch.Config{
-		Policies: n.filler.Policies, Mirrors: n.router.Mirrors, Observer: n.metrics, Logger: n.options.Logger.With("part", "prefetch"),
+		Policies: n.filler.Policies, Mirrors: n.router.Mirrors, Listed: n.listed, Observer: n.metrics,
+		Logger: n.options.Logger.With("part", "prefetch"),
 	})
 	n.onClose("prefetch", func(context.Context) error {
 		ahead.Close()
@@ -82,6 +86,12 @@ func (n *Node) serveCallers() error {
 		return both.Wait()
 	})
 	return nil
+}
+
+// listed tells whether the catalog has what an upstream said about the referrers of a subject.
+func (n *Node) listed(tenant reference.Tenant, repository reference.Repository, subject digest.Digest) bool {
+	list, _ := n.catalog.Snapshot().Referrers(tenant, repository, subject)
+	return list.Freshness != catalog.Freshness{}
 }
 
 func (n *Node) httpServer(handler http.Handler) *http.Server {

@@ -39,7 +39,9 @@ type Config struct {
 	// Policies say how far to walk and how large the objects may be, per repository.
 	Policies *policy.Set
 	// Mirrors tells whether a repository has a configured upstream. What was pushed here needs no prefetch.
-	Mirrors  func(reference.Repository) bool
+	Mirrors func(reference.Repository) bool
+	// Listed tells whether the referrers of a subject are known, fresh or not.
+	Listed   func(tenant reference.Tenant, repository reference.Repository, subject digest.Digest) bool
 	Observer Observer
 	Logger   *slog.Logger
 }

@@ -135,6 +135,23 @@ func TestArtifactAsRoot(t *testing.T) {
 	}
 }
 
+// The list of the root is renewed with it; those of signatures are not, once they are known.
+func TestKnownListsAreLeftAlone(t *testing.T) {
+	tr := image()
+	a := newAhead(t, tr, 2)
+	a.resolve(t, "v1")
+	a.takeAsked(t)
+	tr.mu.Lock()
+	delete(tr.held, "tag v1") // not fresh any more
+	delete(tr.held, "referrers image")
+	tr.mu.Unlock()
+	a.refreshed["referrers signature"] = true // if it is asked for, it is asked for at the upstream
+	a.resolve(t, "v1")
+	if asked, want := a.takeAsked(t), []string{"referrers image", "tag v1"}; !slices.Equal(asked, want) {
+		t.Errorf("asked %q, want %q", asked, want)
+	}
+}
+
 // What cosign attaches under tags is fetched ahead where the cluster has seen such tags, and nowhere else.
 func TestCosignTags(t *testing.T) {
 	tr := newTree()

@@ -35,6 +35,7 @@ type tree struct {
 	tags      map[reference.Tag]ocispec.Descriptor
 	referrers map[digest.Digest][]ocispec.Descriptor
 	held      map[string]bool
+	refreshed map[string]bool // is held, and asked for again all the same
 	asked     []string
 	fail      map[string]error
 	gate      map[string]chan struct{} // closed to let a call pass
@@ -43,7 +44,7 @@ type tree struct {
 func newTree() *tree {
 	return &tree{
 		names: map[digest.Digest]string{}, content: map[digest.Digest][]byte{}, tags: map[reference.Tag]ocispec.Descriptor{},
-		referrers: map[digest.Digest][]ocispec.Descriptor{}, held: map[string]bool{}, fail: map[string]error{},
+		referrers: map[digest.Digest][]ocispec.Descriptor{}, held: map[string]bool{}, refreshed: map[string]bool{}, fail: map[string]error{},
 		gate: map[string]chan struct{}{},
 	}
 }
@@ -79,10 +80,16 @@ func (tr *tree) manifest(name string, subject *ocispec.Descriptor, layers ...oci
 	return desc
 }
 
+func (tr *tree) listed(_ reference.Tenant, _ reference.Repository, subject digest.Digest) bool {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.held["referrers "+tr.names[subject]]
+}
+
 // ask writes down a call, waits at its gate, and tells whether the upstream was asked.
 func (tr *tree) ask(ctx context.Context, name string) (filled bool, err error) {
 	tr.mu.Lock()
-	gate, known, failure := tr.gate[name], tr.held[name], tr.fail[name]
+	gate, known, failure := tr.gate[name], tr.held[name] && !tr.refreshed[name], tr.fail[name]
 	if !known {
 		tr.asked = append(tr.asked, name)
 	}
@@ -195,7 +202,7 @@ func newAhead(t *testing.T, tr *tree, depth int) *ahead {
 	}
 	a := &ahead{tree: tr, walks: make(chan prefetch.Walk, 100), refused: make(chan string, 100)}
 	a.Ahead = prefetch.New(tr, prefetch.Config{
-		Policies: rules, Observer: a, Logger: slog.New(slog.DiscardHandler),
+		Policies: rules, Observer: a, Logger: slog.New(slog.DiscardHandler), Listed: tr.listed,
 		Mirrors: func(repository reference.Repository) bool { return strings.HasPrefix(string(repository), "up.test/") },
 	})
 	t.Cleanup(a.Close)

@@ -80,7 +80,8 @@ func (w *walk) list(ctx context.Context, subject digest.Digest, depth int) error
 	return err
 }
 
-// artifact reads one referrer: its manifest, its blobs, and what refers to it.
+// artifact reads one referrer: its manifest, its blobs, and what refers to it, unless that is known. A list that is only not
+// fresh any more is left to who needs it: else images that are only resolved now and then would be asked about for ever.
 func (w *walk) artifact(ctx context.Context, desc ocispec.Descriptor, depth int) {
 	if !w.wants(desc) {
 		return
@@ -90,7 +91,9 @@ func (w *walk) artifact(ctx context.Context, desc ocispec.Descriptor, depth int)
 		w.blobs(ctx, manifest)
 		return err
 	})
-	w.group.Go(func() error { return w.list(ctx, desc.Digest, depth) })
+	if !w.ahead.Listed(w.principal.Tenant, w.repository, desc.Digest) {
+		w.group.Go(func() error { return w.list(ctx, desc.Digest, depth) })
+	}
 }
 
 // content is what a walk needs to know of a manifest. The config is left out: verifiers do not read it.
