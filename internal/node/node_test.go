@@ -218,7 +218,12 @@ func TestNodeFetchesAhead(t *testing.T) {
 	if code, _ := get(t, n.listeners.registry, mirrored); code != http.StatusOK {
 		t.Fatal(code)
 	}
-	for path := ""; !strings.HasPrefix(path, "/v2/app/manifests/sha256-"); path = <-asked { // the list of referrers
+	for path := ""; !strings.HasPrefix(path, "/v2/app/manifests/sha256-"); { // the list of referrers
+		select {
+		case path = <-asked:
+		case <-time.After(time.Minute):
+			t.Fatal("the referrers were not asked for")
+		}
 	}
 	if err := stop(); err != nil { // waits for the walk
 		t.Errorf("stop: %v", err)

@@ -25,7 +25,8 @@ import (
 const (
 	// maxWalks bounds the walks of one upstream at one time on this node. A call beyond that is answered all the same.
 	maxWalks = 32
-	// maxParallel bounds what one walk asks at one time.
+	// maxParallel bounds what all walks ask of one upstream at one time, from this node: with the default concurrency less
+	// than its share. Callers may have to wait behind so many requests, and no more.
 	maxParallel = 8
 	// maxObjects and maxBytes bound one walk: an upstream can name referrers without end.
 	maxObjects = 256
@@ -61,7 +62,7 @@ type Walk struct {
 	Repository reference.Repository
 	// Root is where it began.
 	Root digest.Digest
-	// Objects and Bytes count what this node did not have. Referrers lists are objects without bytes.
+	// Objects and Bytes count what an upstream or another node was asked for. Referrers lists are objects without bytes.
 	Objects int
 	Bytes   int64
 	// Err is why it ended before its end; errors about single objects do not end it.
@@ -80,6 +81,7 @@ type Ahead struct {
 	mu     sync.Mutex
 	closed bool
 	walks  map[string]int // under way, by upstream
+	slots  map[string]chan struct{}
 	claims map[claim]bool
 }
 
@@ -95,7 +97,10 @@ var _ registry.Registry = (*Ahead)(nil)
 // New returns an Ahead around a registry.
 func New(inner registry.Registry, config Config) *Ahead {
 	life, stop := context.WithCancel(context.Background())
-	return &Ahead{Registry: inner, Config: config, life: life, stop: stop, walks: map[string]int{}, claims: map[claim]bool{}}
+	return &Ahead{
+		Registry: inner, Config: config, life: life, stop: stop,
+		walks: map[string]int{}, slots: map[string]chan struct{}{}, claims: map[claim]bool{},
+	}
 }
 
 // Close ends all walks and waits for them. Calls go on to be answered.
@@ -107,12 +112,16 @@ func (a *Ahead) Close() {
 	a.running.Wait()
 }
 
-// Resolve implements registry.Registry. A call that had to wait for an upstream begins a walk: what was in the catalog has
-// been walked around before.
+// asked tells whether an upstream has just answered for an answer: then a verifier's next question will need it, too. What
+// was in the catalog was walked around when it came there, or will be when somebody asks for what it names; and an upstream
+// that was asked in vain is not asked for more.
+func asked(answer registry.Provenance) bool { return answer.Filled && answer.Fresh }
+
+// Resolve implements registry.Registry.
 func (a *Ahead) Resolve(ctx context.Context, principal registry.Principal, target registry.Target) (registry.Resolved, error) {
 	resolved, err := a.Registry.Resolve(ctx, principal, target)
-	if err == nil && resolved.Provenance.Filled {
-		a.begin(principal, target.Reference, resolved.Descriptor)
+	if err == nil && asked(resolved.Provenance) {
+		a.begin(principal, origin{named: target.Reference, root: resolved.Descriptor})
 	}
 	return resolved, err
 }
@@ -120,8 +129,8 @@ func (a *Ahead) Resolve(ctx context.Context, principal registry.Principal, targe
 // FetchManifest implements registry.Registry.
 func (a *Ahead) FetchManifest(ctx context.Context, principal registry.Principal, target registry.Target) (registry.Manifest, error) {
 	manifest, err := a.Registry.FetchManifest(ctx, principal, target)
-	if err == nil && manifest.Provenance.Filled {
-		a.begin(principal, target.Reference, manifest.Descriptor)
+	if err == nil && asked(manifest.Provenance) {
+		a.begin(principal, origin{named: target.Reference, root: manifest.Descriptor})
 	}
 	return manifest, err
 }
@@ -131,42 +140,55 @@ func (a *Ahead) Referrers(
 	ctx context.Context, principal registry.Principal, target registry.Target, artifactType string,
 ) (registry.Referrers, error) {
 	list, err := a.Registry.Referrers(ctx, principal, target, artifactType)
-	if err == nil && list.Provenance.Filled {
-		a.begin(principal, target.Reference, ocispec.Descriptor{Digest: target.Reference.Digest})
+	if err == nil && asked(list.Provenance) {
+		a.begin(principal, origin{
+			named: target.Reference, root: ocispec.Descriptor{Digest: target.Reference.Digest},
+			listed: artifactType == "", referrers: list.Descriptors,
+		})
 	}
 	return list, err
 }
 
+// origin is where a walk begins.
+type origin struct {
+	named     reference.Reference
+	root      ocispec.Descriptor // only with a digest, where a caller has asked for its referrers
+	listed    bool               // the referrers of the root are known: those that follow
+	referrers []ocispec.Descriptor
+}
+
 // begin starts a walk unless its root is in one, or too many are under way. It does not wait.
-func (a *Ahead) begin(principal registry.Principal, named reference.Reference, root ocispec.Descriptor) {
-	rules := a.Policies.For(named.Repository)
-	if rules.PrefetchDepth == 0 || !a.Mirrors(named.Repository) {
+func (a *Ahead) begin(principal registry.Principal, from origin) {
+	repository := from.named.Repository
+	rules := a.Policies.For(repository)
+	if rules.PrefetchDepth == 0 || !a.Mirrors(repository) {
 		return
 	}
-	upstream, _ := named.Repository.UpstreamHost()
-	w := &walk{
-		ahead: a, inner: a.Registry, principal: principal, repository: named.Repository, largest: rules.PrefetchBytes,
-		slots: make(chan struct{}, maxParallel),
-	}
+	upstream, _ := repository.UpstreamHost()
+	w := &walk{ahead: a, inner: a.Registry, principal: principal, repository: repository, largest: rules.PrefetchBytes}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed || a.claims[w.claim(root.Digest)] {
+	if a.closed || a.claims[w.claim(from.root.Digest)] {
 		return
 	}
 	if a.walks[upstream] >= maxWalks {
 		a.Observer.WalkRefused(upstream)
 		return
 	}
+	if a.slots[upstream] == nil {
+		a.slots[upstream] = make(chan struct{}, maxParallel)
+	}
+	w.slots = a.slots[upstream]
 	a.walks[upstream]++
-	w.take(root.Digest)
+	w.take(from.root.Digest)
 	a.Observer.WalkBegan(upstream)
-	a.running.Go(func() { a.run(w, upstream, named.Tag, root, rules.PrefetchDepth) })
+	a.running.Go(func() { a.run(w, upstream, from, rules.PrefetchDepth) })
 }
 
-func (a *Ahead) run(w *walk, upstream string, tag reference.Tag, root ocispec.Descriptor, depth int) {
+func (a *Ahead) run(w *walk, upstream string, from origin, depth int) {
 	ctx, cancel := context.WithTimeout(a.life, walkTime)
 	defer cancel()
-	err := w.from(ctx, tag, root, depth)
+	err := w.from(ctx, from, depth)
 	a.mu.Lock()
 	for _, dgst := range w.claimed {
 		delete(a.claims, w.claim(dgst))
@@ -175,7 +197,7 @@ func (a *Ahead) run(w *walk, upstream string, tag reference.Tag, root ocispec.De
 		delete(a.walks, upstream)
 	}
 	ended := Walk{
-		Upstream: upstream, Repository: w.repository, Root: root.Digest, Objects: w.objects, Bytes: w.bytes, Err: err,
+		Upstream: upstream, Repository: w.repository, Root: from.root.Digest, Objects: w.objects, Bytes: w.bytes, Err: err,
 	}
 	a.mu.Unlock()
 	a.Observer.WalkEnded(ended)

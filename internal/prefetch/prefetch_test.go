@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -76,9 +77,15 @@ func TestNoWalk(t *testing.T) {
 	if _, err := on.Ahead.Resolve(t.Context(), caller(), named(reference.Reference{Tag: "unknown"})); errdef.ReasonOf(err) != errdef.NotFound {
 		t.Fatal(err)
 	}
+	stale := newAhead(t, image(), 2)
+	stale.stale = true
+	if _, err := stale.Ahead.Resolve(t.Context(), caller(), named(reference.Reference{Tag: "v1"})); err != nil {
+		t.Fatal(err)
+	}
+	stale.Close()
 	off.Close()
 	on.Close()
-	if len(off.walks)+len(on.walks) > 0 {
+	if len(off.walks)+len(on.walks)+len(stale.walks) > 0 {
 		t.Errorf("walked: %+v", <-on.walks)
 	}
 }
@@ -255,45 +262,83 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// All walks of an upstream together ask for no more at one time than a caller may have to wait behind.
+func TestWalksShareTheirSlots(t *testing.T) {
+	const walks, parallel = 10, 8
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTree()
+		gate := make(chan struct{})
+		for i := range walks {
+			root := tr.manifest(fmt.Sprintf("image %d", i), nil)
+			tr.tags[reference.Tag(fmt.Sprintf("v%d", i))] = root
+			for j := range 5 {
+				name := fmt.Sprintf("signature %d of image %d", j, i)
+				tr.manifest(name, &root)
+				tr.gate["manifest "+name] = gate
+			}
+		}
+		a := newAhead(t, tr, 1)
+		for i := range walks {
+			tag := reference.Tag(fmt.Sprintf("v%d", i))
+			if _, err := a.Ahead.Resolve(t.Context(), caller(), named(reference.Reference{Tag: tag})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if inside := tr.inside.Load(); inside != parallel {
+			t.Errorf("%d calls are under way, want %d", inside, parallel)
+		}
+		close(gate)
+		for range walks {
+			if walk := a.ended(t); walk.Err != nil {
+				t.Error(walk.Err)
+			}
+		}
+	})
+}
+
 // Too many walks at once are refused, not queued; when one has ended, there is room. What ends the node ends them all.
 func TestTooManyWalks(t *testing.T) {
 	const most = 32
-	tr := newTree()
-	gate := make(chan struct{})
-	for i := range most + 2 {
-		tag, name := reference.Tag(fmt.Sprintf("v%d", i)), fmt.Sprintf("image %d", i)
-		tr.tags[tag] = tr.manifest(name, nil)
-		tr.gate["referrers "+name] = gate
-	}
-	tr.gate["referrers image 0"] = make(chan struct{})
-	a := newAhead(t, tr, 1)
-	ask := func(i int) {
-		t.Helper()
-		tag := reference.Tag(fmt.Sprintf("v%d", i))
-		if _, err := a.Ahead.Resolve(t.Context(), caller(), named(reference.Reference{Tag: tag})); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTree()
+		gate := make(chan struct{})
+		for i := range most + 2 {
+			tag, name := reference.Tag(fmt.Sprintf("v%d", i)), fmt.Sprintf("image %d", i)
+			tr.tags[tag] = tr.manifest(name, nil)
+			tr.gate["referrers "+name] = gate
 		}
-	}
-	for i := range most {
-		ask(i)
-	}
-	if len(a.refused) > 0 {
-		t.Error("a walk was refused while there was room")
-	}
-	ask(most)
-	if len(a.refused) != 1 {
-		t.Fatalf("%d walks were refused, want 1", len(a.refused))
-	}
-	close(tr.gate["referrers image 0"])
-	a.ended(t)
-	ask(most + 1)
-	if len(a.refused) != 1 {
-		t.Error("a walk was refused when there was room again")
-	}
-	a.Close()
-	for range most {
-		if walk := a.ended(t); errdef.ReasonOf(walk.Err) != errdef.Canceled {
-			t.Errorf("%+v", walk)
+		tr.gate["referrers image 0"] = make(chan struct{})
+		a := newAhead(t, tr, 1)
+		ask := func(i int) {
+			t.Helper()
+			tag := reference.Tag(fmt.Sprintf("v%d", i))
+			if _, err := a.Ahead.Resolve(t.Context(), caller(), named(reference.Reference{Tag: tag})); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait() // until the walk is at its gate, or waits behind others
 		}
-	}
+		for i := range most {
+			ask(i)
+		}
+		if len(a.refused) > 0 {
+			t.Error("a walk was refused while there was room")
+		}
+		ask(most)
+		if len(a.refused) != 1 {
+			t.Fatalf("%d walks were refused, want 1", len(a.refused))
+		}
+		close(tr.gate["referrers image 0"])
+		a.ended(t)
+		ask(most + 1)
+		if len(a.refused) != 1 {
+			t.Error("a walk was refused when there was room again")
+		}
+		a.Close()
+		for range most {
+			if walk := a.ended(t); errdef.ReasonOf(walk.Err) != errdef.Canceled {
+				t.Errorf("%+v", walk)
+			}
+		}
+	})
 }

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -28,6 +30,8 @@ const app = reference.Repository("up.test/app")
 // tree is a cache in front of an upstream: what was asked for once is held from then on. What was asked is written down by
 // its name.
 type tree struct {
+	inside atomic.Int32 // calls at a gate
+
 	// mu guards all below.
 	mu        sync.Mutex
 	names     map[digest.Digest]string
@@ -36,6 +40,7 @@ type tree struct {
 	referrers map[digest.Digest][]ocispec.Descriptor
 	held      map[string]bool
 	refreshed map[string]bool // is held, and asked for again all the same
+	stale     bool            // the upstream is asked in vain
 	asked     []string
 	fail      map[string]error
 	gate      map[string]chan struct{} // closed to let a call pass
@@ -96,6 +101,8 @@ func (tr *tree) ask(ctx context.Context, name string) (filled bool, err error) {
 	tr.held[name] = failure == nil
 	tr.mu.Unlock()
 	if gate != nil {
+		tr.inside.Add(1)
+		defer tr.inside.Add(-1)
 		select {
 		case <-gate:
 		case <-ctx.Done():
@@ -103,6 +110,10 @@ func (tr *tree) ask(ctx context.Context, name string) (filled bool, err error) {
 		}
 	}
 	return !known, failure
+}
+
+func (tr *tree) provenance(filled bool) registry.Provenance {
+	return registry.Provenance{Filled: filled, Fresh: !tr.stale}
 }
 
 // takeAsked returns what was asked since the last time, sorted, and fails the test where something was asked twice.
@@ -129,7 +140,7 @@ func (tr *tree) Resolve(ctx context.Context, _ registry.Principal, target regist
 		err = errdef.New(errdef.NotFound, "no tag %s", tag)
 	}
 	tr.held["manifest "+tr.names[desc.Digest]] = true // as package fill does
-	return registry.Resolved{Descriptor: desc, Provenance: registry.Provenance{Filled: filled}}, err
+	return registry.Resolved{Descriptor: desc, Provenance: tr.provenance(filled)}, err
 }
 
 func (tr *tree) FetchManifest(ctx context.Context, _ registry.Principal, target registry.Target) (registry.Manifest, error) {
@@ -142,7 +153,7 @@ func (tr *tree) FetchManifest(ctx context.Context, _ registry.Principal, target 
 	tr.mu.Unlock()
 	filled, err := tr.ask(ctx, "manifest "+name)
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: dgst, Size: int64(len(body))}
-	return registry.Manifest{Descriptor: desc, Content: body, Provenance: registry.Provenance{Filled: filled}}, err
+	return registry.Manifest{Descriptor: desc, Content: body, Provenance: tr.provenance(filled)}, err
 }
 
 func (tr *tree) FetchBlob(ctx context.Context, _ registry.Principal, target registry.Target, _ int64) (*registry.Blob, error) {
@@ -155,7 +166,7 @@ func (tr *tree) FetchBlob(ctx context.Context, _ registry.Principal, target regi
 	}
 	return &registry.Blob{
 		Descriptor: ocispec.Descriptor{Digest: target.Reference.Digest, Size: int64(len(body))},
-		Provenance: registry.Provenance{Filled: filled}, Content: io.NopCloser(bytes.NewReader(body)),
+		Provenance: tr.provenance(filled), Content: io.NopCloser(bytes.NewReader(body)),
 	}, nil
 }
 
@@ -164,7 +175,7 @@ func (tr *tree) Referrers(ctx context.Context, _ registry.Principal, target regi
 	name, list := tr.names[target.Reference.Digest], tr.referrers[target.Reference.Digest]
 	tr.mu.Unlock()
 	filled, err := tr.ask(ctx, "referrers "+name)
-	return registry.Referrers{Descriptors: list, Provenance: registry.Provenance{Filled: filled}}, err
+	return registry.Referrers{Descriptors: list, Provenance: tr.provenance(filled)}, err
 }
 
 func (tr *tree) Tags(
@@ -223,7 +234,7 @@ func (a *ahead) ended(t *testing.T) prefetch.Walk {
 	select {
 	case walk := <-a.walks:
 		return walk
-	case <-t.Context().Done():
+	case <-time.After(time.Minute):
 		t.Fatal("no walk has ended")
 	}
 	return prefetch.Walk{}

@@ -22,7 +22,7 @@ type walk struct {
 	principal  registry.Principal
 	repository reference.Repository
 	largest    int64
-	slots      chan struct{}
+	slots      chan struct{} // shared by all walks of the upstream
 	group      *errgroup.Group
 
 	// What follows is guarded by mu of ahead.
@@ -34,17 +34,20 @@ type walk struct {
 }
 
 // from walks, and returns the error that ended it.
-func (w *walk) from(ctx context.Context, tag reference.Tag, root ocispec.Descriptor, depth int) error {
+func (w *walk) from(ctx context.Context, from origin, depth int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	w.group = group
-	attachment := attachedTag.MatchString(string(tag))
-	if !attachment { // these have no referrers
-		group.Go(func() error { return w.list(ctx, root.Digest, depth) })
+	attachment := attachedTag.MatchString(string(from.named.Tag))
+	switch {
+	case from.listed:
+		w.artifacts(ctx, from.referrers, depth-1)
+	case !attachment: // these have no referrers
+		group.Go(func() error { return w.list(ctx, from.root.Digest, depth) })
 	}
 	group.Go(func() error {
-		artifact, err := w.root(ctx, root, attachment)
+		artifact, err := w.root(ctx, from.root, attachment)
 		if err == nil && !artifact {
-			err = w.attached(ctx, root.Digest)
+			err = w.attached(ctx, from.root.Digest)
 		}
 		return err
 	})
@@ -72,12 +75,16 @@ func (w *walk) list(ctx context.Context, subject digest.Digest, depth int) error
 	var list registry.Referrers
 	err := w.ask(ctx, func() (filled bool, size int64, err error) {
 		list, err = w.inner.Referrers(ctx, w.principal, w.target(reference.Reference{Digest: subject}), "")
-		return list.Provenance.Filled, 0, err
+		return asked(list.Provenance), 0, err
 	})
-	for _, desc := range list.Descriptors {
-		w.artifact(ctx, desc, depth-1)
-	}
+	w.artifacts(ctx, list.Descriptors, depth-1)
 	return err
+}
+
+func (w *walk) artifacts(ctx context.Context, list []ocispec.Descriptor, depth int) {
+	for _, desc := range list {
+		w.artifact(ctx, desc, depth)
+	}
 }
 
 // artifact reads one referrer: its manifest, its blobs, and what refers to it, unless that is known. A list that is only not
@@ -113,7 +120,7 @@ func (w *walk) manifest(ctx context.Context, dgst digest.Digest) (content, error
 		if err == nil {
 			err = parse(manifest.Content, &parsed)
 		}
-		return manifest.Provenance.Filled, manifest.Descriptor.Size, err
+		return asked(manifest.Provenance), manifest.Descriptor.Size, err
 	})
 	return parsed, err
 }
@@ -142,7 +149,7 @@ func (w *walk) blob(ctx context.Context, desc ocispec.Descriptor) (filled bool, 
 	if err != nil {
 		return false, 0, err
 	}
-	if filled = blob.Provenance.Filled; filled {
+	if filled = asked(blob.Provenance); filled {
 		size, err = io.Copy(io.Discard, io.LimitReader(blob.Content, w.largest))
 	}
 	if closeErr := blob.Content.Close(); err == nil {
@@ -189,7 +196,7 @@ func (w *walk) attachment(ctx context.Context, tag reference.Tag) error {
 	var resolved registry.Resolved
 	err := w.ask(ctx, func() (filled bool, size int64, err error) {
 		resolved, err = w.inner.Resolve(ctx, w.principal, w.target(reference.Reference{Tag: tag}))
-		return resolved.Provenance.Filled, resolved.Descriptor.Size, err
+		return asked(resolved.Provenance), resolved.Descriptor.Size, err
 	})
 	if err == nil && resolved.Descriptor.Digest != "" {
 		w.artifact(ctx, resolved.Descriptor, 0)
