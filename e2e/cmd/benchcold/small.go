@@ -10,7 +10,6 @@ import (
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content"
 
-	"github.com/ocistern/ocistern/client"
 	"github.com/ocistern/ocistern/e2e/figure"
 	"github.com/ocistern/ocistern/e2e/signed"
 	"github.com/ocistern/ocistern/e2e/upstream"
@@ -72,7 +71,7 @@ func (b *bench) small(ctx context.Context, l link) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, c := range []struct {
+	for number, c := range []struct {
 		name, way, under string
 		target           figure.Target
 	}{
@@ -82,7 +81,8 @@ func (b *bench) small(ctx context.Context, l link) (err error) {
 		{"manifest-by-tag", "manifest-by-tag", "by-tag", figure.AtMost(l.single)},
 	} {
 		b.progress("%s%s: %d rounds", l.name, c.name, b.rounds)
-		ours, directly, err := b.inTurn(ctx, registry, through, c.under, b.ways()[c.way])
+		// Equal seeds make equal images: what one figure has brought to the nodes' disks must not help another one.
+		ours, directly, err := b.inTurn(ctx, registry, through, c.under, number*seedsOfFigure, b.ways()[c.way])
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
@@ -97,10 +97,11 @@ func (b *bench) small(ctx context.Context, l link) (err error) {
 // inTurn reads each image through a node and directly. The first rounds, one for each node, warm connections up and do not
 // count.
 func (b *bench) inTurn(
-	ctx context.Context, registry *upstream.Registry, through *caches, under string, read way,
+	ctx context.Context, registry *upstream.Registry, through *caches, under string, seed int, read way,
 ) (ours, directly []time.Duration, err error) {
-	for round := range nodeCount + b.rounds {
-		of, err := b.push(ctx, registry, fmt.Sprintf("%s/app-%d", under, round), round, b.signers)
+	failed, rounds := 0, nodeCount+b.rounds
+	for round := 0; round < rounds; round++ {
+		of, err := b.push(ctx, registry, fmt.Sprintf("%s/app-%d", under, round), seed+round, b.signers)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -117,8 +118,13 @@ func (b *bench) inTurn(
 			return nil, nil, fmt.Errorf("directly: %w", err)
 		}
 		quick, err := timed(func() error { return read(ctx, cached, upstreamName, of) })
-		if err != nil {
-			return nil, nil, fmt.Errorf("through Ocistern: %w", err)
+		if err != nil { // an election, on a busy machine
+			if failed++; failed == maxFailed {
+				return nil, nil, fmt.Errorf("through Ocistern: %w", err)
+			}
+			rounds++
+			b.progress("a round failed, another one takes its place: %v", err)
+			continue
 		}
 		if round >= nodeCount {
 			ours, directly = append(ours, quick), append(directly, slow)
@@ -127,34 +133,35 @@ func (b *bench) inTurn(
 	return ours, directly, nil
 }
 
+// maxFailed is how many rounds may fail before there is no figure.
+const maxFailed = 3
+
+// seedsOfFigure is more than a figure has rounds.
+const seedsOfFigure = 10_000
+
 // revalidate compares answers that are renewed in the background with answers that are fresh: nobody should notice.
 func (b *bench) revalidate(ctx context.Context, l link, registry *upstream.Registry, through *caches) error {
 	took := map[string][]time.Duration{}
-	repositories := map[string]*client.Repository{}
-	for _, under := range []string{"fresh", "revalidated"} {
+	for _, under := range []string{"fresh", "revalidated"} { // one after the other: else both bear the background
 		of, err := b.push(ctx, registry, under+"/app", 1, nil)
 		if err != nil {
 			return err
 		}
-		if repositories[under], err = through.repository(0, of.repository); err != nil {
+		repository, err := through.repository(0, of.repository)
+		if err != nil {
 			return err
 		}
-		if _, err := repositories[under].Resolve(ctx, tag); err != nil {
-			return err
-		}
-	}
-	asked := registry.Ledger.Count()
-	for range b.revalidations {
-		for under, repository := range repositories {
+		asked := registry.Ledger.Count()
+		for range 1 + b.revalidations { // the first one is a fill
 			one, err := timed(func() error { _, err := repository.Resolve(ctx, tag); return err })
 			if err != nil {
 				return fmt.Errorf("%s: %w", under, err)
 			}
 			took[under] = append(took[under], one)
 		}
+		took[under] = took[under][1:]
+		b.progress("%s%s: the registry was asked %d times for %d answers", l.name, under, registry.Ledger.Count()-asked, b.revalidations)
 	}
-	b.progress("%srevalidation: the registry was asked %d times in the background of %d answers", l.name,
-		registry.Ledger.Count()-asked, b.revalidations)
 	b.table.Print(figure.Figure{
 		Name: l.name + "answer-while-revalidating", Unit: figure.Seconds, Target: figure.AtMost(revalidatingTarget),
 		Ours: figure.Percentile(took["revalidated"], 50).Seconds(), Peer: figure.Percentile(took["fresh"], 50).Seconds(),

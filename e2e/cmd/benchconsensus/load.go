@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,7 +57,7 @@ func drive(ctx context.Context, clients int, length time.Duration, do operation)
 	running.Wait()
 	all := slices.Concat(samples...)
 	if n := failed.Load(); len(all) == 0 || float64(n) > maxFailed*float64(len(all)) {
-		cause := errTooShort
+		cause := cmp.Or(context.Cause(ctx), errTooShort)
 		if last := failure.Load(); last != nil {
 			cause = *last
 		}

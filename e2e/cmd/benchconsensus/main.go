@@ -128,7 +128,7 @@ func (b *bench) play(ctx context.Context) (err error) {
 		return fmt.Errorf("start Ocistern: %w", err)
 	}
 	if b.peer, err = b.startPeer(starting); err != nil {
-		return fmt.Errorf("start the Peer: %w", err)
+		return fmt.Errorf("start the peer: %w", err)
 	}
 	for _, p := range parts() {
 		if slices.Contains(b.only, p.name) {

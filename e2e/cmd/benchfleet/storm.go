@@ -40,9 +40,10 @@ func (b *bench) storm(ctx context.Context, s system, down bool) (done measured, 
 	stopTelling := b.tell(&ended)
 	defer stopTelling()
 	var admissions sync.WaitGroup
+	defer admissions.Wait() // before the replicas are closed
 	begin := time.Now()
 	for pod := range outcomes {
-		if err := b.weather(ctx, pod, down); err != nil {
+		if err := b.weather(pod, down); err != nil {
 			return measured{}, err
 		}
 		if err := until(ctx, begin.Add(b.clock.here(b.lasting)*time.Duration(pod)/time.Duration(b.pods))); err != nil {
@@ -59,7 +60,7 @@ func (b *bench) storm(ctx context.Context, s system, down bool) (done measured, 
 }
 
 // weather switches the registry off before the pods of the middle third, and on after them.
-func (b *bench) weather(_ context.Context, pod int, down bool) error {
+func (b *bench) weather(pod int, down bool) error {
 	switch {
 	case !down:
 	case pod == b.pods/3:
