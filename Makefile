@@ -57,11 +57,11 @@ bench-consensus: build ## against etcd: commits, linearizable reads, snapshots, 
 	cd e2e && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o ../bin/ ./cmd/etcdnode ./cmd/benchconsensus
 	bin/benchconsensus -ocistern bin/ocistern -etcdnode bin/etcdnode $(ARGS)
 
-bench-cold: build ## what a cache costs or saves that knows nothing yet (takes 3 minutes; ARGS=-help lists flags)
+bench-cold: build ## what a cache costs or saves that knows nothing yet (takes minutes; ARGS=-help lists flags)
 	cd e2e && CGO_ENABLED=0 go build -trimpath -o ../bin/ ./cmd/benchcold
 	bin/benchcold -ocistern bin/ocistern $(ARGS)
 
-bench-fleet: build ## 10,000 pods before a registry that throttles, with and without Ocistern (takes 7 minutes; ARGS=-help lists flags)
+bench-fleet: build ## 10,000 pods before a registry that throttles, with and without Ocistern (takes minutes; ARGS=-help lists flags)
 	cd e2e && CGO_ENABLED=0 go build -trimpath -o ../bin/ ./cmd/benchfleet
 	bin/benchfleet -ocistern bin/ocistern $(ARGS)
 

@@ -27,9 +27,9 @@ type walk struct {
 
 	// What follows is guarded by mu of ahead.
 	claimed []digest.Digest
-	asked   int   // objects, those that this node had included
+	wanted  int   // objects, those that this node had included
 	sized   int64 // what they said they have
-	objects int   // that this node did not have
+	objects int   // that an upstream or another node was asked for
 	bytes   int64
 }
 
@@ -254,10 +254,10 @@ func (w *walk) afford(size int64) bool {
 
 // count is afford, and take claims an object, for a caller that holds mu of ahead.
 func (w *walk) count(size int64) bool {
-	if w.asked >= maxObjects || w.sized+size > maxBytes {
+	if w.wanted >= maxObjects || w.sized+size > maxBytes {
 		return false
 	}
-	w.asked++
+	w.wanted++
 	w.sized += size
 	return true
 }
