@@ -274,6 +274,7 @@ func (c *Cluster) outcome(ctx context.Context, future raft.ApplyFuture) ([]catal
 	if err := c.settle(ctx, future); err != nil {
 		return nil, applyError(err)
 	}
+	c.transport.commits.note(future.Index(), c.writes.busy())
 	results, ok := future.Response().([]catalog.Result)
 	if !ok { // applied by the others, not here: this node's state machine has stopped
 		return nil, errdef.New(errdef.OutcomeUnknown, "node %s cannot apply entries any more", c.Self())

@@ -108,6 +108,7 @@ func Open(cfg Config, machine Machine, cat *catalog.Catalog, peers Peers, logger
 	}
 	c.workers.Go(c.steer)
 	c.workers.Go(c.pack)
+	c.workers.Go(func() { c.transport.commits.serve(c.lifetime) })
 	c.workers.Go(func() { c.reads.proofs.serve(c.lifetime, c.prove) })
 	c.workers.Go(func() { c.reads.asks.serve(c.lifetime, c.askLeader) })
 	c.workers.Go(c.gossip.rejoin)

@@ -101,6 +101,13 @@ func (q *queue) take() []*submission {
 	return batch
 }
 
+// busy tells whether there is more to come than the one entry that has just been committed.
+func (q *queue) busy() bool {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	return len(q.slots) > 1 || len(q.waiting) > 0
+}
+
 // awaitResult returns what became of a submission that was added to the queue.
 func (c *Cluster) awaitResult(ctx context.Context, s *submission) (catalog.LogIndex, error) {
 	select {

@@ -11,7 +11,7 @@ import (
 // pooledConnections are kept open to each peer.
 const pooledConnections = 3
 
-// transport is raft's network transport with four changes.
+// transport is raft's network transport with five changes.
 //
 // Heartbeats take the normal queue: raft v1.8.0 would handle them beside its main goroutine and race it, and after a
 // partition logs can diverge (hashicorp/raft issue 695). SetHeartbeatHandler therefore does nothing.
@@ -21,11 +21,14 @@ const pooledConnections = 3
 // What carries the log waits for a node that cannot be reached (see patiently).
 //
 // A pipeline takes all answers, also those that raft does not wait for any more (see pipeline).
+//
+// A follower is told of a commit when no entry follows (see commits).
 type transport struct {
 	*raft.NetworkTransport
 	stream   *stream
 	racing   bool      // heartbeats race: a planted bug
 	contacts *contacts // who answers heartbeats
+	commits  *commits
 	// follows tells whether a node at an address is to be sent the log in a term; nil until Raft runs.
 	follows atomic.Pointer[func(raft.ServerID, raft.ServerAddress, uint64) bool]
 }
@@ -50,9 +53,12 @@ func openTransport(cfg *Config, id *identity, logger *slog.Logger) (*transport, 
 }
 
 func newTransport(s *stream, logger *slog.Logger) *transport {
-	return &transport{stream: s, contacts: &contacts{}, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: s, MaxPool: pooledConnections, Timeout: s.timeout, Logger: newHCLogger(logger, "raft-net"),
-	})}
+	return &transport{
+		stream: s, contacts: &contacts{}, commits: newCommits(),
+		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream: s, MaxPool: pooledConnections, Timeout: s.timeout, Logger: newHCLogger(logger, "raft-net"),
+		}),
+	}
 }
 
 // SetHeartbeatHandler does nothing, on purpose.
@@ -68,7 +74,9 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, at raft.ServerAddres
 	if err != nil {
 		return nil, err
 	}
-	return newPipeline(inner), nil
+	return newPipeline(inner, t.commits, func(commit *raft.AppendEntriesRequest) error {
+		return t.NetworkTransport.AppendEntries(id, addressed(id, at), commit, &raft.AppendEntriesResponse{})
+	}), nil
 }
 
 // AppendEntries implements raft.Transport.
