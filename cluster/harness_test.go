@@ -36,7 +36,7 @@ type fleet struct {
 	apply     func(context.Context, *Cluster, fsm.Request) (catalog.LogIndex, error)
 	state     func(*Cluster) (NodeState, error)
 	hash      func(*Cluster, catalog.LogIndex) (Hash, error)
-	readIndex func(context.Context, *Cluster) (catalog.LogIndex, error)
+	readIndex func(context.Context, *Cluster, Witness) (catalog.LogIndex, error)
 	survey    func(context.Context) ([]Member, error)
 
 	options []catalog.Option // of every node's catalog

@@ -130,7 +130,7 @@ func (c *Cluster) serves(ctx context.Context) error {
 	for _, s := range c.gossip.seen() {
 		if s.State == StateAlive && s.member() && s.Cluster == c.ClusterID() {
 			asked.Go(func() error {
-				_, err := c.peers.ReadIndex(ctx, s.Peer)
+				_, err := c.peers.ReadIndex(ctx, s.Peer, Witness{})
 				if err == nil {
 					led.Store(true)
 					proved()

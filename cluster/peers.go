@@ -21,7 +21,7 @@ type LeaderPeers interface {
 	// reason must be OUTCOME_UNKNOWN.
 	Apply(ctx context.Context, address string, request fsm.Request) (catalog.LogIndex, error)
 	// ReadIndex calls Cluster.ReadIndexLocal of the node at address.
-	ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error)
+	ReadIndex(ctx context.Context, address string, witness Witness) (catalog.LogIndex, error)
 	// Survey calls Cluster.SurveyLocal of the node at address.
 	Survey(ctx context.Context, address string) ([]Member, error)
 	// Operate calls Cluster.OperateLocal of the node at address.

@@ -62,15 +62,15 @@ func (f *fleet) State(_ context.Context, address string) (NodeState, error) {
 	return c.State(), nil
 }
 
-func (f *fleet) ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error) {
+func (f *fleet) ReadIndex(ctx context.Context, address string, witness Witness) (catalog.LogIndex, error) {
 	c, err := f.at(address)
 	if err != nil {
 		return 0, err
 	}
 	if f.readIndex != nil {
-		return f.readIndex(ctx, c)
+		return f.readIndex(ctx, c, witness)
 	}
-	return c.ReadIndexLocal(ctx)
+	return c.ReadIndexLocal(ctx, witness)
 }
 
 func (f *fleet) HashAt(

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -14,6 +15,8 @@ type reading struct {
 	proofs *rounds          // that this node leads
 	asks   *rounds          // of the leader, while this node does not lead
 	quick  []catalog.NodeID // voters that answered the last proof; only the goroutine of proofs looks at it
+	// settled is a term of which this node knows an entry to be committed. It counts only while this node leads in it.
+	settled atomic.Uint64
 }
 
 func newReading() *reading { return &reading{proofs: newRounds(), asks: newRounds()} }
@@ -39,10 +42,13 @@ func (c *Cluster) ReadIndex(ctx context.Context) (catalog.LogIndex, error) {
 	return index, err
 }
 
-// ReadIndexLocal is ReadIndex on the leader, and fails with reason NOT_LEADER elsewhere.
-func (c *Cluster) ReadIndexLocal(ctx context.Context) (catalog.LogIndex, error) {
+// ReadIndexLocal is ReadIndex on the leader, and fails with reason NOT_LEADER elsewhere. witness is the caller's own word, or zero.
+func (c *Cluster) ReadIndexLocal(ctx context.Context, witness Witness) (catalog.LogIndex, error) {
 	if c.raft.State() != raft.Leader {
 		return 0, errdef.New(errdef.NotLeader, "node %s does not lead", c.Self())
+	}
+	if index, ok := c.witnessed(witness); ok {
+		return index, nil
 	}
 	return c.share(ctx, c.reads.proofs)
 }
@@ -72,11 +78,11 @@ func (c *Cluster) askLeader() (catalog.LogIndex, error) {
 	case err != nil:
 		return 0, err
 	case leader == c.Self(): // since a moment
-		return c.ReadIndexLocal(ctx)
+		return c.ReadIndexLocal(ctx, Witness{})
 	}
 	ctx, end := until(ctx, changed)
 	defer end()
-	index, err := c.peers.ReadIndex(ctx, peer)
+	index, err := c.peers.ReadIndex(ctx, peer, c.witness())
 	if reason := errdef.ReasonOf(err); reason == errdef.Deadline || reason == errdef.Canceled { // the round's, not its readers'
 		return 0, errdef.Wrap(errdef.Unavailable, err, "leader %s did not answer", leader)
 	}
@@ -92,13 +98,23 @@ func (c *Cluster) prove() (catalog.LogIndex, error) {
 	if err != nil {
 		return 0, err
 	}
-	// Terms only grow: who leads in the same term afterwards has led in it all along.
-	if c.raft.State() != raft.Leader || c.raft.CurrentTerm() != term {
+	if !c.leadsIn(term) {
 		return 0, errdef.New(errdef.NotLeader, "node %s does not lead any more", c.Self())
 	}
 	if err := c.confirmTerm(ctx, term); err != nil {
 		return 0, err
 	}
+	return c.readable(commit)
+}
+
+// leadsIn tells whether this node leads in a term. Terms only grow: if so, it has led in it ever since it knew an entry of its own
+// to be committed there.
+func (c *Cluster) leadsIn(term uint64) bool {
+	return c.raft.State() == raft.Leader && c.raft.CurrentTerm() == term
+}
+
+// readable returns the catalog index for readers of a commit index.
+func (c *Cluster) readable(commit catalog.LogIndex) (catalog.LogIndex, error) {
 	index, err := c.lastCommand(commit)
 	if c.identity.current().Restoring { // what the catalog holds now may never be committed
 		return 0, errdef.New(errdef.NotLeader, "node %s is restoring a snapshot", c.Self())
@@ -109,9 +125,13 @@ func (c *Cluster) prove() (catalog.LogIndex, error) {
 // committed returns the commit index of the leader of term, once an entry of that term is committed. Before, a leader
 // does not know how far its predecessor has committed (Raft, section 8).
 func (c *Cluster) committed(ctx context.Context, term uint64) (catalog.LogIndex, error) {
+	if c.reads.settled.Load() == term { // before the commit index is looked at, which has come that far then
+		return catalog.LogIndex(c.raft.CommitIndex()), nil
+	}
 	commit := c.raft.CommitIndex()
 	var entry raft.Log
 	if err := c.storage.logs.GetLog(commit, &entry); err == nil && entry.Term == term {
+		c.reads.settled.Store(term)
 		return catalog.LogIndex(commit), nil
 	}
 	// Not committed yet, or cut off after a snapshot, or unreadable: an entry of our own tells.

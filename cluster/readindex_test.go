@@ -134,7 +134,7 @@ func TestReadIndexNeedsAMajority(t *testing.T) {
 		mutex.Lock()
 		tell = test.tell
 		mutex.Unlock()
-		if _, err := leader.cluster.ReadIndexLocal(t.Context()); errdef.ReasonOf(err) != test.want {
+		if _, err := leader.cluster.ReadIndexLocal(t.Context(), Witness{}); errdef.ReasonOf(err) != test.want {
 			t.Errorf("%s: got %v, want %q", name, err, test.want)
 		}
 	}
@@ -145,7 +145,7 @@ func TestReadIndexNeedsAMajority(t *testing.T) {
 		t.Error("ReadIndex gave an index that no voter confirmed")
 	}
 	follower := without(nodes, leader)[0]
-	if _, err := follower.cluster.ReadIndexLocal(t.Context()); errdef.ReasonOf(err) != errdef.NotLeader {
+	if _, err := follower.cluster.ReadIndexLocal(t.Context(), follower.cluster.witness()); errdef.ReasonOf(err) != errdef.NotLeader {
 		t.Errorf("a follower answered for the leader: %v", err)
 	}
 }
@@ -171,6 +171,9 @@ func TestReadIndexDoesNotWaitForSilentVoters(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	var silent atomic.Bool
+	f.readIndex = func(ctx context.Context, c *Cluster, _ Witness) (catalog.LogIndex, error) {
+		return c.ReadIndexLocal(ctx, Witness{}) // as from an older build
+	}
 	end := make(chan struct{})
 	f.state = func(c *Cluster) (NodeState, error) {
 		if silent.Load() {
@@ -203,10 +206,10 @@ func TestFollowersReadersShareCallsToTheLeader(t *testing.T) {
 	f := newFleet(t)
 	var asked atomic.Int64
 	begin := make(chan struct{})
-	f.readIndex = func(ctx context.Context, c *Cluster) (catalog.LogIndex, error) {
+	f.readIndex = func(ctx context.Context, c *Cluster, witness Witness) (catalog.LogIndex, error) {
 		asked.Add(1)
 		<-begin
-		return c.ReadIndexLocal(ctx)
+		return c.ReadIndexLocal(ctx, witness)
 	}
 	nodes := f.prepare(3, 3)
 	f.start(nodes...)
@@ -243,12 +246,12 @@ func TestReadIndexLeavesALeaderThatFellSilent(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	var silent atomic.Pointer[Cluster]
-	f.readIndex = func(ctx context.Context, c *Cluster) (catalog.LogIndex, error) {
+	f.readIndex = func(ctx context.Context, c *Cluster, witness Witness) (catalog.LogIndex, error) {
 		if c == silent.Load() {
 			<-ctx.Done()
 			return 0, ctx.Err()
 		}
-		return c.ReadIndexLocal(ctx)
+		return c.ReadIndexLocal(ctx, witness)
 	}
 	nodes := f.prepare(3, 3)
 	for _, n := range nodes {

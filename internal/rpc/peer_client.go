@@ -103,12 +103,12 @@ func (c *PeerClient) HashAt(
 }
 
 // ReadIndex asks the node at address, the leader, for the index of a linearizable read. ctx bounds it.
-func (c *PeerClient) ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error) {
+func (c *PeerClient) ReadIndex(ctx context.Context, address string, witness cluster.Witness) (catalog.LogIndex, error) {
 	service, err := c.service(address)
 	if err != nil {
 		return 0, err
 	}
-	response, err := service.ReadIndex(ctx, &peerv1.ReadIndexRequest{})
+	response, err := service.ReadIndex(ctx, &peerv1.ReadIndexRequest{Node: string(witness.Node), Term: witness.Term})
 	if err != nil {
 		return 0, peerError(address, err)
 	}

@@ -37,7 +37,7 @@ type Founder interface {
 // Leader is what peers ask of this node when it leads; else it fails with NOT_LEADER. Package cluster implements it.
 type Leader interface {
 	ApplyAllLocal(ctx context.Context, requests []fsm.Request) []catalog.Result
-	ReadIndexLocal(ctx context.Context) (catalog.LogIndex, error)
+	ReadIndexLocal(ctx context.Context, witness cluster.Witness) (catalog.LogIndex, error)
 	SurveyLocal(ctx context.Context) ([]cluster.Member, error)
 	OperateLocal(ctx context.Context, operation cluster.Operation) (catalog.NodeID, error)
 }
@@ -163,9 +163,10 @@ func (s *peerService) GetState(context.Context, *peerv1.GetStateRequest) (*peerv
 
 // ReadIndex implements the peer service.
 func (s *peerService) ReadIndex(
-	ctx context.Context, _ *peerv1.ReadIndexRequest,
+	ctx context.Context, request *peerv1.ReadIndexRequest,
 ) (*peerv1.ReadIndexResponse, error) {
-	index, err := s.leader.ReadIndexLocal(ctx)
+	witness := cluster.Witness{Node: catalog.NodeID(request.GetNode()), Term: request.GetTerm()}
+	index, err := s.leader.ReadIndexLocal(ctx, witness)
 	return &peerv1.ReadIndexResponse{Index: uint64(index)}, err
 }
 

@@ -33,6 +33,7 @@ import (
 type node struct {
 	id                 string
 	promised           []cluster.Promise
+	witness            cluster.Witness
 	err                error
 	apply              func(context.Context, fsm.Request) (catalog.LogIndex, error)
 	operate            func(context.Context) error
@@ -98,7 +99,10 @@ func (n *node) HashAt(_ context.Context, node catalog.NodeID, index catalog.LogI
 	return cluster.Hash{node[0], byte(index)}, n.err
 }
 
-func (n *node) ReadIndexLocal(context.Context) (catalog.LogIndex, error) { return 11, n.err }
+func (n *node) ReadIndexLocal(_ context.Context, witness cluster.Witness) (catalog.LogIndex, error) {
+	n.witness = witness
+	return 11, n.err
+}
 
 func (n *node) Refresh(_ context.Context, key fill.Key, seen catalog.LogIndex) (catalog.LogIndex, error) {
 	n.refreshed = key
@@ -149,8 +153,9 @@ func TestPeerCallsCross(t *testing.T) {
 	if _, err := parseSubmission(&peerv1.ApplyRequest_Submission{RequestId: []byte{1}}); errdef.ReasonOf(err) != errdef.CommandUnknown {
 		t.Errorf("a short request id: %v", err)
 	}
-	if index, err := c.ReadIndex(ctx, address); err != nil || index != 11 {
-		t.Errorf("read index: %d, %v", index, err)
+	witness := cluster.Witness{Node: "a", Term: 5}
+	if index, err := c.ReadIndex(ctx, address, witness); err != nil || index != 11 || n.witness != witness {
+		t.Errorf("read index: %d, %v, for %v", index, err, n.witness)
 	}
 	if hash, err := c.HashAt(ctx, address, "b", 12); err != nil || hash != (cluster.Hash{'b', 12}) {
 		t.Errorf("hash: %x, %v", hash, err)

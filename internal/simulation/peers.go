@@ -119,8 +119,8 @@ func (p peers) Retire(ctx context.Context, address string, id catalog.NodeID) er
 	return err
 }
 
-func (p peers) ReadIndex(ctx context.Context, address string) (catalog.LogIndex, error) {
+func (p peers) ReadIndex(ctx context.Context, address string, witness cluster.Witness) (catalog.LogIndex, error) {
 	return ask(ctx, p, address, func(ctx context.Context, c *cluster.Cluster) (catalog.LogIndex, error) {
-		return c.ReadIndexLocal(ctx)
+		return c.ReadIndexLocal(ctx, witness)
 	})
 }

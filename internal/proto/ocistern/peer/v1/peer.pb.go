@@ -878,7 +878,10 @@ func (x *GetStateResponse) GetRetired() bool {
 }
 
 type ReadIndexRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who asks, and that it has seen no later term than this one since those came for whom it asks. Older builds leave both out.
+	Node          string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Term          uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -911,6 +914,20 @@ func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ReadIndexRequest.ProtoReflect.Descriptor instead.
 func (*ReadIndexRequest) Descriptor() ([]byte, []int) {
 	return file_ocistern_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ReadIndexRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ReadIndexRequest) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
 }
 
 type ReadIndexResponse struct {
@@ -1378,8 +1395,10 @@ const file_ocistern_peer_v1_peer_proto_rawDesc = "" +
 	"last_index\x18\x05 \x01(\x04R\tlastIndex\x12\x12\n" +
 	"\x04term\x18\x06 \x01(\x04R\x04term\x12#\n" +
 	"\rfeature_level\x18\a \x01(\rR\ffeatureLevel\x12\x18\n" +
-	"\aretired\x18\t \x01(\bR\aretired\"\x12\n" +
-	"\x10ReadIndexRequest\")\n" +
+	"\aretired\x18\t \x01(\bR\aretired\":\n" +
+	"\x10ReadIndexRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\")\n" +
 	"\x11ReadIndexResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\":\n" +
 	"\x0eGetHashRequest\x12\x12\n" +
