@@ -4,8 +4,8 @@
 //
 // A verification is the one of package signed: 17 operations in sequence for an image with five signatures, with
 // notation-go's cryptography. Each round has content of its own, that no node has seen; direct and through Ocistern take
-// turns, the nodes too, and the medians are compared. The registry is go-containerregistry's, in this process; its latency
-// and the speed of its link are made here. Then the same without latency and with a link as fast as loopback.
+// turns, the nodes too, and the medians are compared. The registry is go-containerregistry's, in a process of its own, which also
+// makes its latency and the speed of its link. Then the same without latency and with a link as fast as loopback.
 package main
 
 import (
@@ -33,6 +33,13 @@ const (
 )
 
 func main() {
+	if settings := os.Getenv(registryVariable); settings != "" {
+		if err := serveRegistry(settings, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "benchcold: the registry:", err)
+			os.Exit(exitError)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -140,7 +147,7 @@ func parse(args []string, progress io.Writer) (options, error) {
 	flags.StringVar(&o.ocistern, "ocistern", filepath.Join("..", "bin", "ocistern"), "path of the ocistern `binary`")
 	flags.StringVar(&o.parent, "dir", "", "existing `directory` on a disk for the data; the system's for temporary files by default")
 	flags.IntVar(&o.rounds, "rounds", 21, "`number` of verifications and manifests of which the median counts")
-	flags.IntVar(&o.layerRounds, "layer-rounds", 3, "`number` of layers of which the median counts")
+	flags.IntVar(&o.layerRounds, "layer-rounds", 5, "`number` of layers of which the median counts")
 	flags.IntVar(&o.layerBytes, "layer-bytes", 1_000_000_000, "size of a layer")
 	flags.IntVar(&o.revalidations, "revalidations", 300, "`number` of answers that are revalidated in the background")
 	flags.BoolVar(&quick, "quick", false, "small numbers everywhere: shows that it works, not how fast")

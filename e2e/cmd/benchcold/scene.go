@@ -11,7 +11,6 @@ import (
 
 	"github.com/ocistern/ocistern/client"
 	"github.com/ocistern/ocistern/e2e/nodes"
-	"github.com/ocistern/ocistern/e2e/upstream"
 )
 
 const (
@@ -20,15 +19,9 @@ const (
 	startTime    = time.Minute
 )
 
-func startRegistry(l link) (*upstream.Registry, error) {
-	return upstream.Start(upstream.Options{
-		Software: upstream.ContainerRegistry, Latency: l.latency, BytesPerSecond: l.bytesPerSecond,
-	})
-}
-
 // direct returns a repository of the registry itself, over connections that are kept.
-func direct(registry *upstream.Registry, repository string) (*remote.Repository, error) {
-	opened, err := remote.NewRepository(registry.Host() + "/" + repository)
+func direct(from *registry, repository string) (*remote.Repository, error) {
+	opened, err := remote.NewRepository(from.host + "/" + repository)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +37,7 @@ type caches struct {
 }
 
 // startCaches starts three nodes with empty disks. Close what it returns, when it fails too.
-func (b *bench) startCaches(ctx context.Context, registry *upstream.Registry, settings string) (*caches, error) {
+func (b *bench) startCaches(ctx context.Context, from *registry, settings string) (*caches, error) {
 	c := &caches{}
 	var err error
 	if c.dir, err = os.MkdirTemp(b.dir, "nodes-"); err != nil {
@@ -52,7 +45,7 @@ func (b *bench) startCaches(ctx context.Context, registry *upstream.Registry, se
 	}
 	c.cluster, err = nodes.Prepare(nodes.Options{
 		Binary: b.ocistern, Dir: c.dir, Count: nodeCount, Settings: settings,
-		Upstreams: []nodes.Upstream{{Name: upstreamName, URL: registry.URL()}},
+		Upstreams: []nodes.Upstream{{Name: upstreamName, URL: from.url()}},
 	})
 	if err != nil {
 		return c, err
