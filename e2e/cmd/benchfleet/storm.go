@@ -25,25 +25,25 @@ type measured struct {
 }
 
 // storm admits all pods, evenly over the time. The registry is down for the middle third, or never.
-func (b *bench) storm(ctx context.Context, s system, down bool) (done measured, err error) {
-	replicas, closeAll, err := s.open(ctx)
+func (b *bench) storm(ctx context.Context, s *system, down bool) (done measured, err error) {
+	replicas, closeAll, err := s.open(ctx, s.registry)
 	defer func() { err = errors.Join(err, closeAll()) }()
 	if err != nil {
 		return measured{}, err
 	}
-	b.registry.Ledger.Reset()
-	b.registry.Limit(upstream.Limit{Reads: b.reads, Window: b.clock.here(time.Minute)})
-	defer b.registry.Limit(upstream.Limit{})
+	s.registry.Ledger.Reset()
+	s.registry.Limit(upstream.Limit{Reads: b.reads, Window: b.clock.here(time.Minute)})
+	defer s.registry.Limit(upstream.Limit{})
 
 	outcomes := make([]outcome, b.pods)
 	var ended atomic.Int64
-	stopTelling := b.tell(&ended)
+	stopTelling := b.tell(s.name, &ended)
 	defer stopTelling()
 	var admissions sync.WaitGroup
 	defer admissions.Wait() // before the replicas are closed
 	begin := time.Now()
 	for pod := range outcomes {
-		if err := b.weather(pod, down); err != nil {
+		if err := b.weather(s.registry, pod, down); err != nil {
 			return measured{}, err
 		}
 		if err := until(ctx, begin.Add(b.clock.here(b.lasting)*time.Duration(pod)/time.Duration(b.pods))); err != nil {
@@ -56,17 +56,17 @@ func (b *bench) storm(ctx context.Context, s system, down bool) (done measured, 
 		})
 	}
 	admissions.Wait()
-	return b.sum(outcomes), nil
+	return sum(outcomes, &s.registry.Ledger), nil
 }
 
 // weather switches the registry off before the pods of the middle third, and on after them.
-func (b *bench) weather(pod int, down bool) error {
+func (b *bench) weather(registry *upstream.Registry, pod int, down bool) error {
 	switch {
 	case !down:
 	case pod == b.pods/3:
-		return b.registry.Stop()
+		return registry.Stop()
 	case pod == 2*b.pods/3:
-		return b.registry.Resume()
+		return registry.Resume()
 	}
 	return nil
 }
@@ -83,14 +83,14 @@ func until(ctx context.Context, at time.Time) error {
 }
 
 // tell shows progress until it is stopped.
-func (b *bench) tell(ended *atomic.Int64) (stop func()) {
-	ticker, stopped := time.NewTicker(5*time.Second), make(chan struct{})
+func (b *bench) tell(name string, ended *atomic.Int64) (stop func()) {
+	ticker, stopped := time.NewTicker(15*time.Second), make(chan struct{})
 	var telling sync.WaitGroup
 	telling.Go(func() {
 		for {
 			select {
 			case <-ticker.C:
-				b.progress("  %d of %d pods", ended.Load(), b.pods)
+				b.progress("  %s: %d of %d pods", name, ended.Load(), b.pods)
 			case <-stopped:
 				return
 			}
@@ -163,7 +163,7 @@ func readSignature(ctx context.Context, from source, signature ocispec.Descripto
 	return err
 }
 
-func (b *bench) sum(outcomes []outcome) measured {
+func sum(outcomes []outcome, asked *upstream.Ledger) measured {
 	var m measured
 	for _, o := range outcomes {
 		m.took = append(m.took, o.took)
@@ -179,7 +179,7 @@ func (b *bench) sum(outcomes []outcome) measured {
 			m.first = o.err
 		}
 	}
-	for _, request := range b.registry.Ledger.Requests() {
+	for _, request := range asked.Requests() {
 		m.requests++
 		if request.Status == http.StatusTooManyRequests {
 			m.throttled++

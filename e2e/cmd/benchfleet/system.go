@@ -14,6 +14,7 @@ import (
 
 	"github.com/ocistern/ocistern/client"
 	"github.com/ocistern/ocistern/e2e/nodes"
+	"github.com/ocistern/ocistern/e2e/upstream"
 	"github.com/ocistern/ocistern/internal/policy"
 )
 
@@ -27,25 +28,26 @@ type source interface {
 // replica is one of the verifier: a source for each image.
 type replica []source
 
-// system is a way to bring content to replicas.
+// system is a way to bring content to replicas, from a registry of its own.
 type system struct {
-	name string
+	name     string
+	registry *upstream.Registry
 	// open starts what is needed. What it returns closes it, also when it fails.
-	open func(ctx context.Context) ([]replica, func() error, error)
+	open func(ctx context.Context, from *upstream.Registry) ([]replica, func() error, error)
 }
 
-func (b *bench) systems() []system {
-	return []system{
-		{"direct", b.openDirect},
-		{"own cache, 10 s", b.openCached},
-		{"Ocistern", b.openOcistern},
+func (b *bench) systems() []*system {
+	return []*system{
+		{name: "direct", open: b.openDirect},
+		{name: "own cache, 10 s", open: b.openCached},
+		{name: "Ocistern", open: b.openOcistern},
 	}
 }
 
 // ownCacheLife is the time to live of the caches that replicas have of their own.
 const ownCacheLife = 10 * time.Second
 
-func (b *bench) openDirect(context.Context) ([]replica, func() error, error) {
+func (b *bench) openDirect(_ context.Context, registry *upstream.Registry) ([]replica, func() error, error) {
 	replicas := make([]replica, b.replicas)
 	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // it is one, by its documentation
 	transport.MaxIdleConnsPerHost = 256
@@ -53,7 +55,7 @@ func (b *bench) openDirect(context.Context) ([]replica, func() error, error) {
 	closeAll := func() error { transport.CloseIdleConnections(); return nil }
 	for i := range replicas {
 		for _, of := range b.images {
-			from, err := remote.NewRepository(b.registry.Host() + "/" + of.repository)
+			from, err := remote.NewRepository(registry.Host() + "/" + of.repository)
 			if err != nil {
 				return nil, closeAll, err
 			}
@@ -72,8 +74,8 @@ func (b *bench) retries() retry.Policy {
 	}
 }
 
-func (b *bench) openCached(ctx context.Context) ([]replica, func() error, error) {
-	replicas, closeAll, err := b.openDirect(ctx)
+func (b *bench) openCached(ctx context.Context, registry *upstream.Registry) ([]replica, func() error, error) {
+	replicas, closeAll, err := b.openDirect(ctx, registry)
 	for _, r := range replicas {
 		for i := range r {
 			r[i] = newCached(r[i], b.clock.here(ownCacheLife))
@@ -85,7 +87,7 @@ func (b *bench) openCached(ctx context.Context) ([]replica, func() error, error)
 // nodeCount is the number of Ocistern nodes.
 const nodeCount = 3
 
-func (b *bench) openOcistern(ctx context.Context) ([]replica, func() error, error) {
+func (b *bench) openOcistern(ctx context.Context, registry *upstream.Registry) ([]replica, func() error, error) {
 	dir, err := os.MkdirTemp(b.dir, "nodes-")
 	if err != nil {
 		return nil, func() error { return nil }, err
@@ -100,7 +102,7 @@ func (b *bench) openOcistern(ctx context.Context) ([]replica, func() error, erro
 	}
 	cluster, err := nodes.Prepare(nodes.Options{
 		Binary: b.ocistern, Dir: dir, Count: nodeCount, Settings: b.policies(),
-		Upstreams: []nodes.Upstream{{Name: upstreamName, URL: b.registry.URL()}},
+		Upstreams: []nodes.Upstream{{Name: upstreamName, URL: registry.URL()}},
 	})
 	if err != nil {
 		return nil, closeAll, err
