@@ -14,6 +14,8 @@ const (
 	// maxRevalidations bounds what is asked of one upstream in the background at one time. What is above that is given all
 	// the same, and renewed by a later call.
 	maxRevalidations = 64
+	// revalidationDelay lets the answer that begins one go first: it must not wait for a processor.
+	revalidationDelay = 10 * time.Millisecond
 	// revalidationTime bounds one of them; package fill has time-outs of its own.
 	revalidationTime = time.Minute
 	// failurePause is how long a key is left alone after its upstream could not be asked; else each call would ask again.
@@ -48,7 +50,7 @@ func (r *revalidations) start(key fill.Key, seen catalog.LogIndex) {
 	}
 	r.busy[key] = true
 	r.running[upstream]++
-	go r.ask(key, seen)
+	time.AfterFunc(revalidationDelay, func() { r.ask(key, seen) })
 }
 
 func (r *revalidations) ask(key fill.Key, seen catalog.LogIndex) {

@@ -57,7 +57,7 @@ func TestPauseAfterAFailedRevalidation(t *testing.T) {
 			burst := func() {
 				for range 10 {
 					r.start(keyOf("up.test/app"), 0)
-					synctest.Wait()
+					begun()
 				}
 			}
 			burst()
@@ -79,6 +79,12 @@ func TestPauseAfterAFailedRevalidation(t *testing.T) {
 	}
 }
 
+// begun waits, in a bubble, until what was started has asked.
+func begun() {
+	<-time.After(revalidationDelay)
+	synctest.Wait()
+}
+
 // A silent upstream holds a bounded number of revalidations for a bounded time, and those of other upstreams go on.
 func TestRevalidationsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -88,7 +94,7 @@ func TestRevalidationsAreBounded(t *testing.T) {
 			r.start(keyOf(fmt.Sprintf("silent.test/%d", i)), 0)
 		}
 		r.start(keyOf("other.test/app"), 0)
-		synctest.Wait()
+		begun()
 		if asked := upstream.asked.Load(); asked != maxRevalidations+1 {
 			t.Errorf("%d are under way", asked)
 		}
