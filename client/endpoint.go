@@ -18,6 +18,8 @@ const (
 	maxMessageBytes = 64 << 20
 	// connectTimeout bounds one attempt to connect, for nodes whose host is gone and refuses nothing.
 	connectTimeout = 3 * time.Second
+	// Windows of flow control, fixed: else gRPC measures the way with a ping for each answer.
+	streamWindow, connectionWindow = 1 << 20, 4 << 20
 )
 
 // endpoint is one node's address and its connection, which gRPC makes when first used and makes again when lost.
@@ -44,6 +46,7 @@ func dial(address string, chosen options) (*endpoint, error) {
 		grpc.WithTransportCredentials(chosen.credentials),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: connectTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
+		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connectionWindow),
 		grpc.WithNoProxy(), // a node is near its callers; the proxy of the environment is for the world outside
 		grpc.WithDisableServiceConfig(),
 	)

@@ -42,10 +42,13 @@ func (p *progress) stop() {
 	p.cancel(context.Canceled)
 }
 
+// copyBytes is how much is read at a time: so much as a fast network brings until this node has taken what came before.
+const copyBytes = 256 << 10
+
 // copy writes what body has into the ingest, and counts every read as progress. Where the context ended for want of it,
 // the cause is the error.
 func (p *progress) copy(ctx context.Context, in io.Writer, body io.Reader) error {
-	buffer := make([]byte, 64<<10)
+	buffer := make([]byte, copyBytes)
 	for {
 		n, err := body.Read(buffer)
 		if n > 0 {

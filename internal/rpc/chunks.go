@@ -10,14 +10,18 @@ import (
 // sendChunks sends the length bytes of content in messages as they come, or fails: a stream that ends without an error
 // has brought all of them. Each chunk is memory of its own, since gRPC may keep a message after it was sent.
 func sendChunks(content io.Reader, length int64, send func([]byte) error) error {
+	var free []byte
 	for length > 0 {
-		chunk := make([]byte, min(length, chunkBytes))
-		n, err := content.Read(chunk)
+		if len(free) < chunkBytes/4 { // what arrives is often less than a chunk: the next one goes behind it
+			free = make([]byte, min(length, chunkBytes))
+		}
+		n, err := content.Read(free[:min(length, int64(len(free)))])
 		if n > 0 {
 			length -= int64(n)
-			if err := send(chunk[:n]); err != nil {
+			if err := send(free[:n:n]); err != nil {
 				return err
 			}
+			free = free[n:]
 		}
 		switch {
 		case errors.Is(err, io.EOF) && length > 0:

@@ -57,6 +57,7 @@ func (p *pool) get(address string) (*grpc.ClientConn, error) {
 		grpc.WithChainStreamInterceptor(p.identity.streamClient),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes)),
 		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connectionWindow),
+		grpc.WithReadBufferSize(readBufferBytes), grpc.WithWriteBufferSize(writeBufferBytes),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: connectTimeout}),
 	)

@@ -29,6 +29,9 @@ const (
 	workers = 128
 	// Windows of flow control, fixed: with small ones gRPC measures the way with a ping for each message.
 	streamWindow, connectionWindow = 1 << 20, 4 << 20
+	// Buffers between a connection and gRPC: with larger ones, large content costs fewer system calls. gRPC shares the second one
+	// among all connections: it is held only while something is written.
+	readBufferBytes, writeBufferBytes = 64 << 10, 256 << 10
 )
 
 // newServer returns a server whose handlers may panic, return errors of package errdef, and be called without deadline.
@@ -41,6 +44,7 @@ func newServer(logger *slog.Logger, options ...grpc.ServerOption) *grpc.Server {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.NumStreamWorkers(workers),
 		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connectionWindow),
+		grpc.ReadBufferSize(readBufferBytes), grpc.WriteBufferSize(writeBufferBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 	}, options...)...)
 }
