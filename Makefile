@@ -61,7 +61,7 @@ bench-cold: build ## what a cache costs or saves that knows nothing yet (takes m
 	cd e2e && CGO_ENABLED=0 go build -trimpath -o ../bin/ ./cmd/benchcold
 	bin/benchcold -ocistern bin/ocistern $(ARGS)
 
-bench-fleet: build ## 10,000 pods before a registry that throttles, with and without Ocistern (takes minutes; ARGS=-help lists flags)
+bench-fleet: build ## 10,000 pods before a registry that throttles, with and without Ocistern (takes ten minutes; ARGS=-help lists flags)
 	cd e2e && CGO_ENABLED=0 go build -trimpath -o ../bin/ ./cmd/benchfleet
 	bin/benchfleet -ocistern bin/ocistern $(ARGS)
 
