@@ -40,6 +40,7 @@ func rules() []rule {
 		{"internal/credential", []string{module + "fsm/...", module + "blobstore/...", module + "cluster", module + "internal/fill", module + "internal/egress",
 			"net", "net/http", "log/slog"},
 			"secrets are read where nothing is sent, stored or logged"},
+		{"internal/ownership", []string{"net", "log/slog", module + "fsm/...", module + "internal/fill"}, "nodes and clients compute owners from names alone"},
 		{"internal/secretfile", []string{module + "internal/...", "log/slog"}, "reading a file that is replaced needs nothing else of the house"},
 		{"internal/registry", []string{module + "internal/rpc", module + "internal/distribution", module + "cluster", "google.golang.org/grpc", "net/http"},
 			"the use cases speak no protocol and know no consensus"},

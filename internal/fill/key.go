@@ -11,6 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ocistern/ocistern/fsm/catalog"
+	"github.com/ocistern/ocistern/internal/ownership"
 	"github.com/ocistern/ocistern/internal/reference"
 )
 
@@ -34,6 +36,14 @@ type Key struct {
 // subject returns whose referrers a key of KindReferrers names.
 func (k Key) subject() digest.Digest { return digest.Digest(k.Reference) }
 
+// owners ranks nodes for a mutable fact.
+func (k Key) owners(nodes []catalog.NodeID) []catalog.NodeID {
+	if k.Kind == KindReferrers {
+		return ownership.Rank(ownership.Referrers(k.Tenant, k.Repository, k.subject()), nodes)
+	}
+	return ownership.Rank(ownership.Tag(k.Tenant, k.Repository, k.Reference), nodes)
+}
+
 // ContentKind tells how an upstream serves content: manifests and blobs have different endpoints.
 type ContentKind uint8
 
@@ -49,6 +59,14 @@ type ContentKey struct {
 	Repository reference.Repository
 	Kind       ContentKind
 	Digest     digest.Digest
+}
+
+// owners ranks nodes for content.
+func (k ContentKey) owners(nodes []catalog.NodeID) []catalog.NodeID {
+	if k.Kind == ContentManifest {
+		return ownership.Rank(ownership.Manifest(k.Tenant, k.Repository, k.Digest), nodes)
+	}
+	return ownership.Rank(ownership.Blob(k.Tenant, k.Repository, k.Digest), nodes)
 }
 
 // Stream is content from the offset that was asked for. The caller closes it. Descriptor has at least the digest and
