@@ -44,7 +44,7 @@ func (b *blobReader) open() error {
 	client := b.repository.client
 	ctx, cancel := context.WithTimeout(b.ctx, client.options.timeout) // to the first byte; the body lives on b.ctx
 	defer cancel()
-	return client.failover(ctx, func(i int, patience time.Duration) error {
+	return client.failover(ctx, b.repository.blobRoute(b.want.Digest), func(i int, patience time.Duration) error {
 		target := b.repository.target(b.want.Digest.String())
 		request := &registryv1.FetchBlobRequest{Target: target, Offset: b.received}
 		stream, header, err := client.openStream(b.ctx, client.pool.endpoints[i], patience, request)

@@ -84,7 +84,11 @@ func (c *Client) Endpoints() []string {
 func (c *Client) CatalogIndex() uint64 { return c.session.seen() }
 
 // Close ends all connections. Calls in flight fail.
-func (c *Client) Close() error { return closeAll(c.pool.endpoints) }
+func (c *Client) Close() error {
+	err := closeAll(c.pool.endpoints)
+	c.pool.close()
+	return err
+}
 
 func closeAll(nodes []*endpoint) error {
 	var failures []error

@@ -16,15 +16,31 @@ const (
 	passPause = 100 * time.Millisecond
 )
 
-// call runs do on one endpoint after another until one answers, within the client's timeout. do must be repeatable.
-func (c *Client) call(ctx context.Context, do func(context.Context, registryv1.RegistryServiceClient) error) error {
-	return c.callNode(ctx, func(ctx context.Context, node *endpoint) error { return do(ctx, node.api) })
+// route is the order in which endpoints are asked, and what an answer means for later calls.
+type route struct {
+	order     func(now time.Time) []int
+	succeeded func(i int)
 }
 
-func (c *Client) callNode(ctx context.Context, do func(context.Context, *endpoint) error) error {
+// sticky is the route of all calls that do not say otherwise: stay with the node that answers.
+func (c *Client) sticky() route { return route{order: c.pool.order, succeeded: c.pool.succeeded} }
+
+// call runs do on one endpoint after another until one answers, within the client's timeout. do must be repeatable.
+func (c *Client) call(ctx context.Context, do func(context.Context, registryv1.RegistryServiceClient) error) error {
+	return c.callOn(ctx, c.sticky(), do)
+}
+
+// callOn is call on a given route.
+func (c *Client) callOn(
+	ctx context.Context, way route, do func(context.Context, registryv1.RegistryServiceClient) error,
+) error {
+	return c.callNode(ctx, way, func(ctx context.Context, node *endpoint) error { return do(ctx, node.api) })
+}
+
+func (c *Client) callNode(ctx context.Context, way route, do func(context.Context, *endpoint) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.options.timeout)
 	defer cancel()
-	return c.failover(ctx, func(i int, patience time.Duration) error {
+	return c.failover(ctx, way, func(i int, patience time.Duration) error {
 		attempt, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		return do(attempt, c.pool.endpoints[i])
@@ -33,7 +49,7 @@ func (c *Client) callNode(ctx context.Context, do func(context.Context, *endpoin
 
 // failover runs try on the endpoints, by index, in turn. The error is the most telling one: what a node answered counts
 // more than that another could not be reached.
-func (c *Client) failover(ctx context.Context, try func(i int, patience time.Duration) error) error {
+func (c *Client) failover(ctx context.Context, way route, try func(i int, patience time.Duration) error) error {
 	var telling error
 	for pass := range passes {
 		if pass > 0 {
@@ -42,7 +58,7 @@ func (c *Client) failover(ctx context.Context, try func(i int, patience time.Dur
 				return ended(ctx, telling)
 			}
 		}
-		err, final := c.pass(ctx, try)
+		err, final := c.pass(ctx, way, try)
 		if err == nil || final {
 			return err
 		}
@@ -55,12 +71,14 @@ func (c *Client) failover(ctx context.Context, try func(i int, patience time.Dur
 }
 
 // pass asks every endpoint once. final tells that err is an answer, or that the caller's time is up.
-func (c *Client) pass(ctx context.Context, try func(i int, patience time.Duration) error) (telling error, final bool) {
-	order := c.pool.order(time.Now())
+func (c *Client) pass(
+	ctx context.Context, way route, try func(i int, patience time.Duration) error,
+) (telling error, final bool) {
+	order := way.order(time.Now())
 	for asked, i := range order {
 		err := try(i, c.patience(ctx, len(order)-asked))
 		if err == nil {
-			c.pool.succeeded(i)
+			way.succeeded(i)
 			return nil, true
 		}
 		err = errdef.FromGRPC(err)
@@ -68,7 +86,7 @@ func (c *Client) pass(ctx context.Context, try func(i int, patience time.Duratio
 			return ended(ctx, err), true
 		}
 		if !elsewhere(err) {
-			c.pool.succeeded(i)
+			way.succeeded(i)
 			return err, true
 		}
 		c.putAside(i, err)

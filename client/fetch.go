@@ -42,7 +42,11 @@ func (r *Repository) FetchReference(ctx context.Context, ref string) (ocispec.De
 	}
 	var descriptor ocispec.Descriptor
 	var content []byte
-	err = r.client.call(ctx, func(ctx context.Context, api registryv1.RegistryServiceClient) error {
+	way := r.client.sticky()
+	if parsed.Digest != "" {
+		way = r.manifestRoute(parsed.Digest)
+	}
+	err = r.client.callOn(ctx, way, func(ctx context.Context, api registryv1.RegistryServiceClient) error {
 		target := r.target(tagOrDigestOf(parsed))
 		answer, err := api.FetchManifest(ctx, &registryv1.FetchManifestRequest{Target: target})
 		if err != nil {
@@ -68,7 +72,7 @@ func (r *Repository) FetchReference(ctx context.Context, ref string) (ocispec.De
 }
 
 func (r *Repository) fetchManifest(ctx context.Context, want ocispec.Descriptor) (content []byte, err error) {
-	err = r.client.call(ctx, func(ctx context.Context, api registryv1.RegistryServiceClient) error {
+	err = r.client.callOn(ctx, r.manifestRoute(want.Digest), func(ctx context.Context, api registryv1.RegistryServiceClient) error {
 		answer, err := api.FetchManifest(ctx, &registryv1.FetchManifestRequest{Target: r.target(want.Digest.String())})
 		if err != nil {
 			return err
@@ -82,7 +86,7 @@ func (r *Repository) fetchManifest(ctx context.Context, want ocispec.Descriptor)
 
 // fetchSmall collects a small blob.
 func (r *Repository) fetchSmall(ctx context.Context, want ocispec.Descriptor) (content []byte, err error) {
-	err = r.client.call(ctx, func(ctx context.Context, api registryv1.RegistryServiceClient) error {
+	err = r.client.callOn(ctx, r.blobRoute(want.Digest), func(ctx context.Context, api registryv1.RegistryServiceClient) error {
 		ctx, cancel := context.WithCancel(ctx) // ends the stream on every way out
 		defer cancel()
 		stream, err := api.FetchBlob(ctx, &registryv1.FetchBlobRequest{Target: r.target(want.Digest.String())})

@@ -132,12 +132,8 @@ func (r *Repository) ExplainPolicy(ctx context.Context, tagOrDigest string) (Pol
 func (c *Client) freshness(
 	ctx context.Context, do func(ctx context.Context, api freshnessv1.FreshnessServiceClient) error,
 ) error {
-	ctx, cancel := context.WithTimeout(ctx, c.options.timeout)
-	defer cancel()
-	return c.failover(ctx, func(i int, patience time.Duration) error {
-		attempt, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		return do(attempt, freshnessv1.NewFreshnessServiceClient(c.pool.endpoints[i].conn))
+	return c.callNode(ctx, c.sticky(), func(ctx context.Context, node *endpoint) error {
+		return do(ctx, freshnessv1.NewFreshnessServiceClient(node.conn))
 	})
 }
 

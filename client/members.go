@@ -26,13 +26,8 @@ type MemberView struct {
 // could be asked: then this is the view of the node that answered.
 func (c *Client) Members(ctx context.Context) ([]MemberView, error) {
 	members := []MemberView{} // never null in JSON
-	ctx, cancel := context.WithTimeout(ctx, c.options.timeout)
-	defer cancel()
-	err := c.failover(ctx, func(i int, patience time.Duration) error {
-		attempt, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		api := membersv1.NewMembersServiceClient(c.pool.endpoints[i].conn)
-		answer, err := api.ListMembers(attempt, &membersv1.ListMembersRequest{})
+	err := c.callNode(ctx, c.sticky(), func(ctx context.Context, node *endpoint) error {
+		answer, err := membersv1.NewMembersServiceClient(node.conn).ListMembers(ctx, &membersv1.ListMembersRequest{})
 		for _, view := range answer.GetMembers() {
 			members = append(members, MemberView{
 				Member: memberOf(view.GetMember()), SilentSeconds: view.GetSilence().AsDuration().Seconds(),

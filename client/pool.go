@@ -16,18 +16,24 @@ const (
 )
 
 // pool knows which endpoint to ask first. Clients start at a random one, which spreads them over the nodes, and stay
-// with one that answers, which saves connections and waiting for a node that lags behind the session.
+// with one that answers, which saves waiting for a node that lags behind the session. For content see owners.go.
 type pool struct {
 	endpoints []*endpoint
+	learning  sync.WaitGroup // who asks nodes who they are
 
-	mu      sync.Mutex // guards current and health
+	mu      sync.Mutex // guards what follows
 	current int
 	health  []health // as endpoints
+	closed  bool     // nobody is asked who it is any more
 }
 
 type health struct {
 	failures   int // since the last success
 	asideUntil time.Time
+
+	node     string    // its id; empty until it has said so, and again after a failure
+	learning time.Time // when it was last asked for its id, or has failed
+	attempts int       // to learn it, since it was last known
 }
 
 func newPool(endpoints []*endpoint) *pool {
@@ -52,8 +58,21 @@ func (p *pool) order(now time.Time) []int {
 func (p *pool) succeeded(i int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.current, p.health[i] = i, health{}
+	p.current = i
+	p.health[i].recover()
 }
+
+// answered notes that i is well. It is asked first only if the one that was is not.
+func (p *pool) answered(i int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.health[p.current].failures > 0 {
+		p.current = i
+	}
+	p.health[i].recover()
+}
+
+func (h *health) recover() { h.failures, h.asideUntil = 0, time.Time{} }
 
 // failed puts i aside and returns for how long.
 func (p *pool) failed(i int, now time.Time) time.Duration {
@@ -65,6 +84,7 @@ func (p *pool) failed(i int, now time.Time) time.Duration {
 		aside = min(asideMost, asideFirst<<h.failures)
 	}
 	h.failures++
+	h.node, h.learning = "", now // another one may be there when it is back
 	h.asideUntil = now.Add(aside)
 	return aside
 }
@@ -75,4 +95,12 @@ func (p *pool) reconnect() {
 	for _, node := range p.endpoints {
 		node.conn.ResetConnectBackoff()
 	}
+}
+
+// close waits until nobody asks nodes any more who they are. Their connections must be closed.
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.learning.Wait()
 }

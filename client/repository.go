@@ -37,7 +37,7 @@ func (r *Repository) ResolveDetailed(ctx context.Context, ref string) (Resolutio
 		return Resolution{}, err
 	}
 	var resolution Resolution
-	err = r.client.callNode(ctx, func(ctx context.Context, node *endpoint) error {
+	err = r.client.callNode(ctx, r.client.sticky(), func(ctx context.Context, node *endpoint) error {
 		told, err := r.resolve(ctx, node, tagOrDigestOf(parsed))
 		if err != nil {
 			return err

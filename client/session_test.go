@@ -42,6 +42,9 @@ func TestSessionNeverGoesBack(t *testing.T) {
 	}
 	for _, node := range f.nodes {
 		for i, call := range node.Calls() {
+			if call.Method == "GetStatus" { // about the node, not about content
+				continue
+			}
 			if asked := call.Target.GetMinIndex(); asked != 10 && (i != 0 || asked != 0) {
 				t.Errorf("call %d asked for index %d", i, asked)
 			}

@@ -40,7 +40,7 @@ func snapshotOptionsOf(opts []SnapshotOption) (chosen snapshotOptions) {
 func (c *Client) SaveSnapshot(ctx context.Context, to io.Writer, opts ...SnapshotOption) error {
 	request := &snapshotv1.SaveRequest{Local: snapshotOptionsOf(opts).local}
 	var broken error // after the first byte
-	err := c.failover(ctx, func(i int, patience time.Duration) error {
+	err := c.failover(ctx, c.sticky(), func(i int, patience time.Duration) error {
 		written, err := c.saveFrom(ctx, c.pool.endpoints[i], patience, request, to)
 		if written {
 			broken = err
@@ -107,7 +107,7 @@ func (c *Client) RestoreSnapshot(
 	force := snapshotOptionsOf(opts).force
 	var response *snapshotv1.RestoreResponse
 	var final error
-	err := c.failover(ctx, func(i int, _ time.Duration) error {
+	err := c.failover(ctx, c.sticky(), func(i int, _ time.Duration) error {
 		var err error
 		response, err = restoreThrough(ctx, c.pool.endpoints[i], open, force)
 		switch errdef.ReasonOf(err) {

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"sync"
+	"time"
 
 	registryv1 "github.com/ocistern/ocistern/internal/proto/ocistern/registry/v1"
 )
@@ -137,7 +138,9 @@ func (c *Client) StatusAll(ctx context.Context, opts ...StatusOption) []NodeStat
 	for i, node := range c.pool.endpoints {
 		all.Go(func() {
 			status, err := getStatus(ctx, node.api, opts)
-			if err != nil {
+			if err == nil {
+				c.pool.learned(i, status, time.Time{})
+			} else {
 				err = describe(node, err)
 			}
 			answers[i] = NodeStatus{Endpoint: node.address, Status: status, Err: err}
