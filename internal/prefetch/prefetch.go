@@ -33,6 +33,8 @@ const (
 	maxBytes   = 64 << 20
 	// walkTime bounds one walk; its flights have time-outs of their own, and go on without it.
 	walkTime = time.Minute
+	// answerFirst is how long a walk lets the answer that begins it go ahead, which wants the same processors.
+	answerFirst = 2 * time.Millisecond
 )
 
 // Config is what prefetching needs; all of it.
@@ -188,6 +190,10 @@ func (a *Ahead) begin(principal registry.Principal, from origin) {
 func (a *Ahead) run(w *walk, upstream string, from origin, depth int) {
 	ctx, cancel := context.WithTimeout(a.life, walkTime)
 	defer cancel()
+	select {
+	case <-time.After(answerFirst):
+	case <-ctx.Done():
+	}
 	err := w.from(ctx, from, depth)
 	a.mu.Lock()
 	for _, dgst := range w.claimed {

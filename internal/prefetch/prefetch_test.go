@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -262,6 +263,37 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// untilWalking waits until all walks are at their gates, or wait behind others.
+func untilWalking() {
+	<-time.After(10 * time.Millisecond) // of the bubble
+	synctest.Wait()
+}
+
+// The answer that begins a walk goes first.
+func TestAnswerGoesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := image()
+		gate := make(chan struct{})
+		tr.gate["referrers image"] = gate
+		a := newAhead(t, tr, 1)
+		if _, err := a.Ahead.Resolve(t.Context(), caller(), named(reference.Reference{Tag: "v1"})); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if inside := tr.inside.Load(); inside != 0 {
+			t.Errorf("the walk has asked %d times already", inside)
+		}
+		untilWalking()
+		if inside := tr.inside.Load(); inside == 0 {
+			t.Error("the walk has not begun")
+		}
+		close(gate)
+		if walk := a.ended(t); walk.Err != nil {
+			t.Error(walk.Err)
+		}
+	})
+}
+
 // All walks of an upstream together ask for no more at one time than a caller may have to wait behind.
 func TestWalksShareTheirSlots(t *testing.T) {
 	const walks, parallel = 10, 8
@@ -284,7 +316,7 @@ func TestWalksShareTheirSlots(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		synctest.Wait()
+		untilWalking()
 		if inside := tr.inside.Load(); inside != parallel {
 			t.Errorf("%d calls are under way, want %d", inside, parallel)
 		}
@@ -316,7 +348,7 @@ func TestTooManyWalks(t *testing.T) {
 			if _, err := a.Ahead.Resolve(t.Context(), caller(), named(reference.Reference{Tag: tag})); err != nil {
 				t.Fatal(err)
 			}
-			synctest.Wait() // until the walk is at its gate, or waits behind others
+			untilWalking()
 		}
 		for i := range most {
 			ask(i)
