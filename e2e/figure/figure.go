@@ -73,10 +73,15 @@ type Table struct {
 	// Out is where to. Required.
 	Out            io.Writer
 	reached, asked int
+	printed        int
 }
+
+// Empty tells that nothing was printed.
+func (t *Table) Empty() bool { return t.printed == 0 }
 
 // Print prints a line.
 func (t *Table) Print(f Figure) {
+	t.printed++
 	judged, print := f.Ours, f.Unit
 	peer, compared, wanted, verdict := "-", "-", "-", "-"
 	if f.Peer > 0 {

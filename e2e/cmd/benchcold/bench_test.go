@@ -6,12 +6,13 @@ import (
 	"regexp"
 	"testing"
 
+	"github.com/ocistern/ocistern/e2e/command"
 	"github.com/ocistern/ocistern/e2e/nodes"
 )
 
-// TestMain makes the test binary a registry where main would.
+// TestMain makes the test binary a registry or a proxy where main would.
 func TestMain(m *testing.M) {
-	if os.Getenv(registryVariable) != "" {
+	if os.Getenv(registryVariable)+os.Getenv(proxyVariable) != "" {
 		main()
 		return
 	}
@@ -30,13 +31,14 @@ func TestQuick(t *testing.T) {
 		binary = built
 	}
 	var out, progress bytes.Buffer
-	if code := run(t.Context(), []string{"-quick", "-ocistern", binary, "-dir", dir}, &out, &progress); code != exitDone {
+	if code := benchmark().Run(t.Context(), []string{"-quick", "-ocistern", binary, "-dir", dir}, &out, &progress); code != command.Done {
 		t.Fatalf("exit status %d\n%s\n%s", code, out.String(), progress.String())
 	}
 	const single, verdict = `<=(1\.15|2\.00)x`, `(reached|short)`
 	for _, want := range []string{
 		`^verification .* <=0\.60x ` + verdict, `^verification-without-prefetch .* - -`,
 		`^manifest .* <=1\.15x ` + verdict, `^manifest-by-tag .* <=1\.15x ` + verdict, `^layer .* <=1\.15x ` + verdict,
+		`^manifest-by-idle-proxy .* - -`, `^loopback-layer-by-idle-proxy .* - -`,
 		`^answer-while-revalidating .* <=1\.15x ` + verdict,
 		`^loopback-verification .* <=2\.00x ` + verdict, `^loopback-manifest .* ` + single + ` ` + verdict,
 		`^loopback-layer .* <=2\.00x ` + verdict, `^\d+ of 10 reached\n\z`,
@@ -48,9 +50,9 @@ func TestQuick(t *testing.T) {
 }
 
 func TestWrongUsage(t *testing.T) {
-	for _, args := range [][]string{{"-ocistern", "/nowhere"}, {"-unknown"}} {
+	for _, args := range [][]string{{"-ocistern", "/nowhere"}, {"-unknown"}, {"-match", "("}} {
 		var out, progress bytes.Buffer
-		if code := run(t.Context(), args, &out, &progress); code != exitUsage || progress.Len() == 0 || out.Len() > 0 {
+		if code := benchmark().Run(t.Context(), args, &out, &progress); code != command.Usage || progress.Len() == 0 || out.Len() > 0 {
 			t.Errorf("%v: exit status %d, printed %q and %q", args, code, out.String(), progress.String())
 		}
 	}

@@ -31,37 +31,47 @@ func (b *bench) layers(ctx context.Context, l link) (err error) {
 	if err != nil {
 		return err
 	}
-	var ours, directly []time.Duration
+	proxy, err := startProxy(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, proxy.close()) }()
+	var took times
 	for round := range 1 + b.layerRounds {
 		b.progress("%slayer of %d bytes: round %d of %d", l.name, layer.Size, round, b.layerRounds)
-		self, err := direct(from, layerRepository)
-		if err != nil {
-			return err
-		}
-		slow, err := timed(func() error { return read(ctx, verifying{self}, layer) })
+		slow, err := readDirectly(ctx, from.host, layer)
 		if err != nil {
 			return fmt.Errorf("directly: %w", err)
 		}
-		quick, err := b.throughCaches(ctx, from, round, layer)
+		proxied, err := readDirectly(ctx, proxy.host, layer)
+		if err != nil {
+			return fmt.Errorf("through a proxy: %w", err)
+		}
+		quick, err := b.throughCaches(ctx, from, layer)
 		if err != nil {
 			return fmt.Errorf("through Ocistern: %w", err)
 		}
 		if round > 0 {
-			ours, directly = append(ours, quick), append(directly, slow)
+			took.add(times{ours: []time.Duration{quick}, direct: []time.Duration{slow}, proxy: []time.Duration{proxied}})
 		}
 	}
-	b.table.Print(figure.Figure{
-		Name: l.name + "layer", Unit: figure.Seconds, Target: figure.AtMost(l.single),
-		Ours: figure.Percentile(ours, 50).Seconds(), Peer: figure.Percentile(directly, 50).Seconds(),
-	})
+	took.print(&b.table, l.name+"layer", figure.AtMost(l.single))
 	return nil
 }
 
-func (b *bench) pushLayer(ctx context.Context, from *registry) (ocispec.Descriptor, error) {
+func readDirectly(ctx context.Context, host string, layer ocispec.Descriptor) (time.Duration, error) {
+	from, err := direct(host, layerRepository)
+	if err != nil {
+		return 0, err
+	}
+	return timed(func() error { return read(ctx, verifying{from}, layer) })
+}
+
+func (b *bench) pushLayer(ctx context.Context, from registry) (ocispec.Descriptor, error) {
 	noise := make([]byte, b.layerBytes)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(noise) // never fails (math/rand/v2.ChaCha8.Read)
 	layer := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(noise), Size: int64(len(noise))}
-	to, err := direct(from, layerRepository)
+	to, err := direct(from.host, layerRepository)
 	if err == nil {
 		err = to.Push(ctx, layer, bytes.NewReader(noise))
 	}
@@ -69,15 +79,18 @@ func (b *bench) pushLayer(ctx context.Context, from *registry) (ocispec.Descript
 }
 
 func (b *bench) throughCaches(
-	ctx context.Context, from *registry, round int, layer ocispec.Descriptor,
+	ctx context.Context, from registry, layer ocispec.Descriptor,
 ) (took time.Duration, err error) {
 	through, err := b.startCaches(ctx, from, "")
 	defer func() { err = errors.Join(err, through.close()) }()
 	if err != nil {
 		return 0, err
 	}
-	cached, err := through.repository(round, layerRepository)
+	cached, err := through.repository(layerRepository)
 	if err != nil {
+		return 0, err
+	}
+	if err := through.rest(ctx); err != nil {
 		return 0, err
 	}
 	return timed(func() error { return read(ctx, cached, layer) })

@@ -3,9 +3,10 @@
 // it.
 //
 // A verification is the one of package signed: 17 operations in sequence for an image with five signatures, with
-// notation-go's cryptography. Each round has content of its own, that no node has seen; direct and through Ocistern take
-// turns, the nodes too, and the medians are compared. The registry is go-containerregistry's, in a process of its own, which also
-// makes its latency and the speed of its link. Then the same without latency and with a link as fast as loopback.
+// notation-go's cryptography. Each round has content of its own, that no node has seen, and a client of its own, which is at one
+// of the nodes; the ways take turns, each when the others are at rest, and the medians are compared. Beside them stands a proxy
+// that does nothing: what any process in between costs on this machine. The registry is go-containerregistry's, in a process of its
+// own, which also makes its latency and the speed of its link. Then the same without latency and with a link as fast as loopback.
 package main
 
 import (
@@ -15,35 +16,45 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
+	"regexp"
 	"time"
 
+	"github.com/ocistern/ocistern/e2e/command"
 	"github.com/ocistern/ocistern/e2e/figure"
 	"github.com/ocistern/ocistern/e2e/signed"
 )
 
-// Exit codes of the command, those of `ocistern` (plan, section 10).
-const (
-	exitDone        = 0
-	exitError       = 1
-	exitUsage       = 2
-	exitInterrupted = 130
-)
-
 func main() {
-	if settings := os.Getenv(registryVariable); settings != "" {
-		if err := serveRegistry(settings, os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, "benchcold: the registry:", err)
-			os.Exit(exitError)
+	for variable, serve := range map[string]func(string, io.Reader, io.Writer) error{
+		registryVariable: serveRegistry, proxyVariable: serveProxy,
+	} {
+		if settings := os.Getenv(variable); settings != "" {
+			if err := serve(settings, os.Stdin, os.Stdout); err != nil {
+				fmt.Fprintf(os.Stderr, "benchcold: %s: %v\n", variable, err)
+				os.Exit(command.Error)
+			}
+			return
 		}
-		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	benchmark().Main()
+}
+
+func benchmark() command.Command {
+	return command.Command{Name: "benchcold", Parse: func(args []string, progress io.Writer) (command.Work, error) {
+		o, err := parse(args, progress)
+		return func(ctx context.Context, out io.Writer) error {
+			b := &bench{options: o, table: figure.Table{Out: out}, err: progress, begun: time.Now()}
+			return errors.Join(b.play(ctx), b.close())
+		}, err
+	}}
+}
+
+func (b *bench) close() error {
+	if b.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(b.dir)
 }
 
 // options are the flags of the command.
@@ -52,6 +63,7 @@ type options struct {
 	rounds, layerRounds int
 	layerBytes          int
 	revalidations       int
+	match               *regexp.Regexp // of the figures that are wanted; nil for all
 }
 
 // bench is one run.
@@ -80,31 +92,6 @@ func links() []link {
 	}
 }
 
-func run(ctx context.Context, args []string, out, progress io.Writer) int {
-	o, err := parse(args, progress)
-	if errors.Is(err, flag.ErrHelp) {
-		return exitDone
-	}
-	if err != nil {
-		fmt.Fprintln(progress, "benchcold:", err)
-		return exitUsage
-	}
-	b := &bench{options: o, table: figure.Table{Out: out}, err: progress, begun: time.Now()}
-	err = b.play(ctx)
-	if b.dir != "" {
-		err = errors.Join(err, os.RemoveAll(b.dir))
-	}
-	switch {
-	case ctx.Err() != nil:
-		return exitInterrupted
-	case err != nil:
-		fmt.Fprintln(progress, "benchcold: could not measure:", err)
-		return exitError
-	default:
-		return exitDone
-	}
-}
-
 // play measures. Failing to reach a target is no error.
 func (b *bench) play(ctx context.Context) (err error) {
 	if b.dir, err = os.MkdirTemp(b.parent, "ocistern-bench-"); err != nil {
@@ -124,13 +111,20 @@ func (b *bench) play(ctx context.Context) (err error) {
 		if err := b.small(ctx, l); err != nil {
 			return err
 		}
-		if err := b.layers(ctx, l); err != nil {
-			return err
+		if b.wanted(l.name + "layer") {
+			if err := b.layers(ctx, l); err != nil {
+				return err
+			}
 		}
+	}
+	if b.table.Empty() {
+		return fmt.Errorf("no figure matches %s", b.match)
 	}
 	b.table.Close()
 	return nil
 }
+
+func (b *bench) wanted(figure string) bool { return b.match == nil || b.match.MatchString(figure) }
 
 // signatures is how many an image has: 2+3n operations.
 const signatures = 5
@@ -150,6 +144,10 @@ func parse(args []string, progress io.Writer) (options, error) {
 	flags.IntVar(&o.layerRounds, "layer-rounds", 5, "`number` of layers of which the median counts")
 	flags.IntVar(&o.layerBytes, "layer-bytes", 1_000_000_000, "size of a layer")
 	flags.IntVar(&o.revalidations, "revalidations", 300, "`number` of answers that are revalidated in the background")
+	flags.Func("match", "measure only the figures that match this `regexp`", func(text string) (err error) {
+		o.match, err = regexp.Compile(text)
+		return err
+	})
 	flags.BoolVar(&quick, "quick", false, "small numbers everywhere: shows that it works, not how fast")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -157,12 +155,5 @@ func parse(args []string, progress io.Writer) (options, error) {
 	if quick {
 		o.rounds, o.layerRounds, o.layerBytes, o.revalidations = 1, 1, 1_000_000, 3
 	}
-	var err error
-	if o.ocistern, err = filepath.Abs(o.ocistern); err == nil {
-		_, err = os.Stat(o.ocistern)
-	}
-	if err != nil {
-		return o, fmt.Errorf("a binary is missing: %w (run `make bench-cold`)", err)
-	}
-	return o, nil
+	return o, command.Binaries("bench-cold", &o.ocistern)
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -15,46 +13,19 @@ import (
 )
 
 // registry is a registry in a process of its own, as the nodes are: one in this process would answer the direct way sooner than
-// any other. It is this binary again. It ends with this process, and is not safe for concurrent use.
-type registry struct {
-	host    string
-	process *exec.Cmd
-	ask     io.WriteCloser
-	answers *bufio.Scanner
-}
+// any other.
+type registry struct{ *process }
 
 // registryVariable makes this binary a registry that is so far away: a latency and bytes a second.
 const registryVariable = "BENCHCOLD_REGISTRY"
 
-func startRegistry(l link) (*registry, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	r := &registry{process: exec.Command(self)}
-	r.process.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", registryVariable, l.latency, l.bytesPerSecond))
-	r.process.Stderr = os.Stderr
-	if r.ask, err = r.process.StdinPipe(); err != nil {
-		return nil, err
-	}
-	answers, err := r.process.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := r.process.Start(); err != nil {
-		return nil, err
-	}
-	r.answers = bufio.NewScanner(answers)
-	if r.host, err = r.answer(); err != nil {
-		return nil, errors.Join(err, r.close())
-	}
-	return r, nil
+func startRegistry(l link) (registry, error) {
+	p, err := startSelf(fmt.Sprintf("%s=%s %d", registryVariable, l.latency, l.bytesPerSecond))
+	return registry{p}, err
 }
 
-func (r *registry) url() string { return "http://" + r.host }
-
 // requests returns how many there have been.
-func (r *registry) requests() (int, error) {
+func (r registry) requests() (int, error) {
 	if _, err := fmt.Fprintln(r.ask); err != nil {
 		return 0, err
 	}
@@ -64,15 +35,6 @@ func (r *registry) requests() (int, error) {
 	}
 	return strconv.Atoi(count)
 }
-
-func (r *registry) answer() (string, error) {
-	if !r.answers.Scan() {
-		return "", errors.Join(errors.New("the registry's process has ended"), r.answers.Err())
-	}
-	return r.answers.Text(), nil
-}
-
-func (r *registry) close() error { return errors.Join(r.ask.Close(), r.process.Wait()) }
 
 // serveRegistry is the registry's process, until in ends: it prints its host, and then for each line how many requests there
 // were.

@@ -27,9 +27,9 @@ type image struct {
 }
 
 func (b *bench) push(
-	ctx context.Context, from *registry, repository string, seed int, signers []*signed.Signer,
+	ctx context.Context, from registry, repository string, seed int, signers []*signed.Signer,
 ) (image, error) {
-	to, err := direct(from, repository)
+	to, err := direct(from.host, repository)
 	if err != nil {
 		return image{}, err
 	}
@@ -65,6 +65,11 @@ func (b *bench) small(ctx context.Context, l link) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
+	proxy, err := startProxy(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, proxy.close()) }()
 	through, err := b.startCaches(ctx, from, settings)
 	defer func() { err = errors.Join(err, through.close()) }()
 	if err != nil {
@@ -79,74 +84,35 @@ func (b *bench) small(ctx context.Context, l link) (err error) {
 		{"manifest", "manifest", "manifest", figure.AtMost(l.single)},
 		{"manifest-by-tag", "manifest-by-tag", "by-tag", figure.AtMost(l.single)},
 	} {
+		if !b.wanted(l.name + c.name) {
+			continue
+		}
 		b.progress("%s%s: %d rounds", l.name, c.name, b.rounds)
 		// Equal seeds make equal images: what one figure has brought to the nodes' disks must not help another one.
-		ours, directly, err := b.inTurn(ctx, from, through, c.under, number*seedsOfFigure, b.ways()[c.way])
+		took, err := b.inTurn(ctx, scene{from, proxy, through}, c.under, number*seedsOfFigure, b.ways()[c.way])
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		b.table.Print(figure.Figure{
-			Name: l.name + c.name, Unit: figure.Seconds, Target: c.target,
-			Ours: figure.Percentile(ours, 50).Seconds(), Peer: figure.Percentile(directly, 50).Seconds(),
-		})
+		took.print(&b.table, l.name+c.name, c.target)
 	}
-	return b.revalidate(ctx, l, from, through)
-}
-
-// inTurn reads each image through a node and directly. The first rounds, one for each node, warm connections up and do not
-// count.
-func (b *bench) inTurn(
-	ctx context.Context, from *registry, through *caches, under string, seed int, read way,
-) (ours, directly []time.Duration, err error) {
-	failed, rounds := 0, nodeCount+b.rounds
-	for round := 0; round < rounds; round++ {
-		of, err := b.push(ctx, from, fmt.Sprintf("%s/app-%d", under, round), seed+round, b.signers)
-		if err != nil {
-			return nil, nil, err
-		}
-		self, err := direct(from, of.repository)
-		if err != nil {
-			return nil, nil, err
-		}
-		cached, err := through.repository(round, of.repository)
-		if err != nil {
-			return nil, nil, err
-		}
-		slow, err := timed(func() error { return read(ctx, self, from.host, of) })
-		if err != nil {
-			return nil, nil, fmt.Errorf("directly: %w", err)
-		}
-		quick, err := timed(func() error { return read(ctx, cached, upstreamName, of) })
-		if err != nil { // an election, on a busy machine
-			if failed++; failed == maxFailed {
-				return nil, nil, fmt.Errorf("through Ocistern: %w", err)
-			}
-			rounds++
-			b.progress("a round failed, another one takes its place: %v", err)
-			continue
-		}
-		if round >= nodeCount {
-			ours, directly = append(ours, quick), append(directly, slow)
-		}
+	if name := l.name + "answer-while-revalidating"; b.wanted(name) {
+		return b.revalidate(ctx, name, from, through)
 	}
-	return ours, directly, nil
+	return nil
 }
-
-// maxFailed is how many rounds may fail before there is no figure.
-const maxFailed = 3
 
 // seedsOfFigure is more than a figure has rounds.
 const seedsOfFigure = 10_000
 
 // revalidate compares answers that are renewed in the background with answers that are fresh: nobody should notice.
-func (b *bench) revalidate(ctx context.Context, l link, from *registry, through *caches) error {
+func (b *bench) revalidate(ctx context.Context, name string, from registry, through *caches) error {
 	took := map[string][]time.Duration{}
 	for _, under := range []string{"fresh", "revalidated"} { // one after the other: else both bear the background
 		of, err := b.push(ctx, from, under+"/app", 1, nil)
 		if err != nil {
 			return err
 		}
-		repository, err := through.repository(0, of.repository)
+		repository, err := through.repository(of.repository)
 		if err != nil {
 			return err
 		}
@@ -161,10 +127,10 @@ func (b *bench) revalidate(ctx context.Context, l link, from *registry, through 
 		if err != nil {
 			return err
 		}
-		b.progress("%s%s: the registry was asked %d times for %d answers", l.name, under, after-before, b.revalidations)
+		b.progress("%s: %s: the registry was asked %d times for %d answers", name, under, after-before, b.revalidations)
 	}
 	b.table.Print(figure.Figure{
-		Name: l.name + "answer-while-revalidating", Unit: figure.Seconds, Target: figure.AtMost(revalidatingTarget),
+		Name: name, Unit: figure.Seconds, Target: figure.AtMost(revalidatingTarget),
 		Ours: figure.Percentile(took["revalidated"], 50).Seconds(), Peer: figure.Percentile(took["fresh"], 50).Seconds(),
 	})
 	return nil

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ocistern/ocistern/e2e/command"
 	"github.com/ocistern/ocistern/e2e/nodes"
 	"github.com/ocistern/ocistern/fsm"
 )
@@ -29,8 +30,8 @@ func TestQuick(t *testing.T) {
 		t.Fatalf("etcdnode does not build: %v\n%s", err, output)
 	}
 	var out, progress bytes.Buffer
-	code := run(t.Context(), []string{"-quick", "-ocistern", binary, "-etcdnode", etcdnode, "-dir", dir}, &out, &progress)
-	if code != exitDone {
+	code := benchmark().Run(t.Context(), []string{"-quick", "-ocistern", binary, "-etcdnode", etcdnode, "-dir", dir}, &out, &progress)
+	if code != command.Done {
 		t.Fatalf("exit status %d\n%s\n%s", code, out.String(), progress.String())
 	}
 	for _, want := range []string{
@@ -55,7 +56,7 @@ func TestWrongUsage(t *testing.T) {
 		{"-only", "everything"}, {"-match", "("}, {"-ocistern", "/nowhere"}, {"-unknown"},
 	} {
 		var out, progress bytes.Buffer
-		if code := run(t.Context(), args, &out, &progress); code != exitUsage || progress.Len() == 0 || out.Len() > 0 {
+		if code := benchmark().Run(t.Context(), args, &out, &progress); code != command.Usage || progress.Len() == 0 || out.Len() > 0 {
 			t.Errorf("%v: exit status %d, printed %q and %q", args, code, out.String(), progress.String())
 		}
 	}

@@ -18,33 +18,29 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/ocistern/ocistern/e2e/command"
 	"github.com/ocistern/ocistern/e2e/figure"
 )
 
 // nodeCount is the number of nodes of either system.
 const nodeCount = 3
 
-// Exit codes of the command, those of `ocistern` (plan, section 10).
-const (
-	exitDone        = 0
-	exitError       = 1
-	exitUsage       = 2
-	exitInterrupted = 130
-)
+func main() { benchmark().Main() }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+func benchmark() command.Command {
+	return command.Command{Name: "benchconsensus", Parse: func(args []string, progress io.Writer) (command.Work, error) {
+		o, err := parse(args, progress)
+		return func(ctx context.Context, out io.Writer) error {
+			b := &bench{options: o, table: figure.Table{Out: out}, err: progress, begun: time.Now()}
+			return errors.Join(b.play(ctx), b.close())
+		}, err
+	}}
 }
 
 // bench is one run.
@@ -84,28 +80,6 @@ func parts() []part {
 		{"reads", (*bench).reads},
 		{"failover", (*bench).failover},
 		{"million", (*bench).million},
-	}
-}
-
-func run(ctx context.Context, args []string, out, progress io.Writer) int {
-	o, err := parse(args, progress)
-	if errors.Is(err, flag.ErrHelp) {
-		return exitDone
-	}
-	if err != nil {
-		fmt.Fprintln(progress, "benchconsensus:", err)
-		return exitUsage
-	}
-	b := &bench{options: o, table: figure.Table{Out: out}, err: progress, begun: time.Now()}
-	err = errors.Join(b.play(ctx), b.close())
-	switch {
-	case ctx.Err() != nil:
-		return exitInterrupted
-	case err != nil:
-		fmt.Fprintln(progress, "benchconsensus: could not measure:", err)
-		return exitError
-	default:
-		return exitDone
 	}
 }
 
@@ -223,15 +197,5 @@ func parse(args []string, progress io.Writer) (options, error) {
 		}
 		o.only = append(o.only, name)
 	}
-	for _, binary := range []*string{&o.ocistern, &o.etcdnode} {
-		absolute, err := filepath.Abs(*binary)
-		if err == nil {
-			_, err = os.Stat(absolute)
-		}
-		if err != nil {
-			return o, fmt.Errorf("a binary is missing: %w (run `make bench-consensus`)", err)
-		}
-		*binary = absolute
-	}
-	return o, nil
+	return o, command.Binaries("bench-consensus", &o.ocistern, &o.etcdnode)
 }

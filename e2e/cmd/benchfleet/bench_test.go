@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ocistern/ocistern/e2e/command"
 	"github.com/ocistern/ocistern/e2e/nodes"
 )
 
@@ -29,7 +30,7 @@ func TestQuick(t *testing.T) {
 		binary = built
 	}
 	var out, progress bytes.Buffer
-	if code := run(t.Context(), []string{"-quick", "-ocistern", binary, "-dir", dir}, &out, &progress); code != exitDone {
+	if code := benchmark().Run(t.Context(), []string{"-quick", "-ocistern", binary, "-dir", dir}, &out, &progress); code != command.Done {
 		t.Fatalf("exit status %d\n%s\n%s", code, out.String(), progress.String())
 	}
 	for _, want := range []string{
@@ -53,7 +54,7 @@ func TestQuick(t *testing.T) {
 func TestWrongUsage(t *testing.T) {
 	for _, args := range [][]string{{"-ocistern", "/nowhere"}, {"-unknown"}, {"-pods", "0"}, {"-deadline", "1s"}} {
 		var out, progress bytes.Buffer
-		if code := run(t.Context(), args, &out, &progress); code != exitUsage || progress.Len() == 0 || out.Len() > 0 {
+		if code := benchmark().Run(t.Context(), args, &out, &progress); code != command.Usage || progress.Len() == 0 || out.Len() > 0 {
 			t.Errorf("%v: exit status %d, printed %q and %q", args, code, out.String(), progress.String())
 		}
 	}

@@ -16,28 +16,23 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
+
+	"github.com/ocistern/ocistern/e2e/command"
 )
 
-// Exit codes of the command, those of `ocistern` (plan, section 10).
-const (
-	exitDone        = 0
-	exitError       = 1
-	exitUsage       = 2
-	exitInterrupted = 130
-)
+func main() { benchmark().Main() }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+func benchmark() command.Command {
+	return command.Command{Name: "benchfleet", Parse: func(args []string, progress io.Writer) (command.Work, error) {
+		o, err := parse(args, progress)
+		return func(ctx context.Context, out io.Writer) error {
+			b := &bench{options: o, out: out, err: progress, begun: time.Now()}
+			return b.play(ctx)
+		}, err
+	}}
 }
 
 // options are the flags of the command. Times are those of the fleet.
@@ -59,28 +54,6 @@ func (c clock) here(d time.Duration) time.Duration { return time.Duration(float6
 
 // there is the inverse.
 func (c clock) there(d time.Duration) time.Duration { return time.Duration(float64(d) * c.factor) }
-
-func run(ctx context.Context, args []string, out, progress io.Writer) int {
-	o, err := parse(args, progress)
-	if errors.Is(err, flag.ErrHelp) {
-		return exitDone
-	}
-	if err != nil {
-		fmt.Fprintln(progress, "benchfleet:", err)
-		return exitUsage
-	}
-	b := &bench{options: o, out: out, err: progress, begun: time.Now()}
-	err = b.play(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return exitInterrupted
-	case err != nil:
-		fmt.Fprintln(progress, "benchfleet: could not measure:", err)
-		return exitError
-	default:
-		return exitDone
-	}
-}
 
 func parse(args []string, progress io.Writer) (options, error) {
 	var o options
@@ -108,12 +81,5 @@ func parse(args []string, progress io.Writer) (options, error) {
 	if o.pods < 1 || o.images < 1 || o.replicas < 1 || o.clock.factor < 1 || o.deadline <= o.working {
 		return o, errors.New("there must be a pod, an image and a replica, time is not stretched, and the deadline leaves time to read")
 	}
-	var err error
-	if o.ocistern, err = filepath.Abs(o.ocistern); err == nil {
-		_, err = os.Stat(o.ocistern)
-	}
-	if err != nil {
-		return o, fmt.Errorf("a binary is missing: %w (run `make bench-fleet`)", err)
-	}
-	return o, nil
+	return o, command.Binaries("bench-fleet", &o.ocistern)
 }

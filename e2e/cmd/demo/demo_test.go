@@ -12,6 +12,7 @@ import (
 
 	"oras.land/oras-go/v2/registry/remote"
 
+	"github.com/ocistern/ocistern/e2e/command"
 	"github.com/ocistern/ocistern/e2e/nodes"
 	"github.com/ocistern/ocistern/e2e/upstream"
 )
@@ -29,7 +30,7 @@ func TestDemo(t *testing.T) {
 	var out, progress bytes.Buffer
 	args := []string{"-ocistern", binary, "-verifiers", "12", "-latency", "1ms"}
 	code := run(t.Context(), args, &screen{out: &out, err: &progress})
-	if code != exitDone {
+	if code != command.Done {
 		t.Fatalf("exit status %d\n%s\n%s", code, out.String(), progress.String())
 	}
 	for _, want := range []string{
@@ -122,7 +123,7 @@ func TestInterrupt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code := run(ctx, []string{"-ocistern", binary}, &screen{out: &out, err: &progress}); code != exitInterrupted {
-		t.Errorf("exit status %d, want %d\n%s", code, exitInterrupted, progress.String())
+	if code := run(ctx, []string{"-ocistern", binary}, &screen{out: &out, err: &progress}); code != command.Interrupted {
+		t.Errorf("exit status %d, want %d\n%s", code, command.Interrupted, progress.String())
 	}
 }

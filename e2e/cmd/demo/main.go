@@ -12,25 +12,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
-)
 
-// Exit codes of the command, those of `ocistern` (plan, section 10).
-const (
-	exitDone        = 0
-	exitError       = 1
-	exitUsage       = 2
-	exitInterrupted = 130
+	"github.com/ocistern/ocistern/e2e/command"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], newScreen(os.Stdout, os.Stderr))
-	stop()
-	os.Exit(code)
+	command.Main(func(ctx context.Context) int { return run(ctx, os.Args[1:], newScreen(os.Stdout, os.Stderr)) })
 }
 
 // options are the flags of the command.
@@ -44,15 +33,15 @@ type options struct {
 func run(ctx context.Context, args []string, show *screen) int {
 	o, err := parse(args, show)
 	if errors.Is(err, flag.ErrHelp) {
-		return exitDone
+		return command.Done
 	}
 	if err != nil {
-		return exitUsage // flag has said what is wrong
+		return command.Usage // flag has said what is wrong
 	}
 	dir, err := os.MkdirTemp("", "ocistern-demo-")
 	if err != nil {
 		show.failure(err)
-		return exitError
+		return command.Error
 	}
 	d := &demo{options: o, dir: dir, show: show}
 	err = errors.Join(d.play(ctx), d.close())
@@ -60,16 +49,16 @@ func run(ctx context.Context, args []string, show *screen) int {
 	switch {
 	case ctx.Err() != nil:
 		show.note("interrupted: the nodes and the registry are stopped, the data removed")
-		return remove(dir, show, exitInterrupted)
+		return remove(dir, show, command.Interrupted)
 	case err != nil:
 		show.failure(err)
 		show.note("logs and data are kept in " + dir)
-		return exitError
+		return command.Error
 	case o.keep:
 		show.note("logs and data are kept in " + dir)
-		return exitDone
+		return command.Done
 	default:
-		return remove(dir, show, exitDone)
+		return remove(dir, show, command.Done)
 	}
 }
 
@@ -77,7 +66,7 @@ func run(ctx context.Context, args []string, show *screen) int {
 func remove(dir string, show *screen, code int) int {
 	if err := os.RemoveAll(dir); err != nil {
 		show.failure(err)
-		return exitError
+		return command.Error
 	}
 	return code
 }
