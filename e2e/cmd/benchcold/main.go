@@ -61,6 +61,7 @@ func (b *bench) close() error {
 type options struct {
 	ocistern, parent    string
 	rounds, layerRounds int
+	warming             int // rounds that do not count
 	layerBytes          int
 	revalidations       int
 	match               *regexp.Regexp // of the figures that are wanted; nil for all
@@ -152,7 +153,9 @@ func parse(args []string, progress io.Writer) (options, error) {
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
+	o.warming = 3
 	if quick {
+		o.warming = 0
 		o.rounds, o.layerRounds, o.layerBytes, o.revalidations = 1, 1, 1_000_000, 3
 	}
 	return o, command.Binaries("bench-cold", &o.ocistern)

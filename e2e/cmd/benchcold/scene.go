@@ -96,24 +96,33 @@ func (c *caches) rest(ctx context.Context) error {
 	defer look.Stop()
 	var at uint64
 	for since := time.Now(); time.Since(since) < resting; {
-		var indexes []uint64
-		for _, node := range c.client.StatusAll(ctx) {
-			if node.Err != nil {
-				return node.Err
-			}
-			indexes = append(indexes, node.Status.Catalog.Index)
-		}
-		if slices.Min(indexes) != at || slices.Max(indexes) != at {
-			at, since = slices.Max(indexes), time.Now()
+		index, err := c.index(ctx)
+		if index == 0 || index != at {
+			at, since = index, time.Now()
 		}
 		select {
 		case <-look.C:
 		case <-ctx.Done():
-			return fmt.Errorf("the nodes do not come to rest: %w", ctx.Err())
+			return fmt.Errorf("the nodes do not come to rest: %w", errors.Join(ctx.Err(), err))
 		}
 	}
 	<-time.After(asleep)
 	return nil
+}
+
+// index returns the catalog index of all nodes; zero while they differ, or one does not say.
+func (c *caches) index(ctx context.Context) (uint64, error) {
+	var indexes []uint64
+	for _, node := range c.client.StatusAll(ctx) {
+		if node.Err != nil {
+			return 0, node.Err
+		}
+		indexes = append(indexes, node.Status.Catalog.Index)
+	}
+	if slices.Min(indexes) != slices.Max(indexes) {
+		return 0, nil
+	}
+	return indexes[0], nil
 }
 
 // repository is one of the registry, read through the nodes.

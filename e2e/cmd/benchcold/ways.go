@@ -39,7 +39,7 @@ func (t *times) print(table *figure.Table, name string, target figure.Target) {
 
 // inTurn reads each image in all ways, one after the other. The first rounds warm connections up and do not count.
 func (b *bench) inTurn(ctx context.Context, s scene, under string, seed int, read way) (took times, err error) {
-	failed, rounds := 0, warming+b.rounds
+	failed, rounds := 0, b.warming+b.rounds
 	for round := 0; round < rounds; round++ {
 		of, err := b.push(ctx, s.registry, fmt.Sprintf("%s/app-%d", under, round), seed+round, b.signers)
 		if err != nil {
@@ -54,19 +54,15 @@ func (b *bench) inTurn(ctx context.Context, s scene, under string, seed int, rea
 			b.progress("a round failed, another one takes its place: %v", err)
 			continue
 		}
-		if round >= warming {
+		if round >= b.warming {
 			took.add(one)
 		}
 	}
 	return took, nil
 }
 
-const (
-	// warming is how many rounds do not count.
-	warming = 3
-	// maxFailed is how many rounds may fail before there is no figure.
-	maxFailed = 3
-)
+// maxFailed is how many rounds may fail before there is no figure.
+const maxFailed = 3
 
 // once reads an image in all ways, each when the others are at rest.
 func (s scene) once(ctx context.Context, of image, read way) (took times, err error) {
