@@ -96,7 +96,7 @@ func (t *Table) Print(f Figure) {
 			verdict = "reached"
 		}
 	}
-	fmt.Fprintf(t.Out, "%-34s %10s %10s %7s %9s %s\n", f.Name, f.Unit(f.Ours), peer, compared, wanted, verdict)
+	fmt.Fprintf(t.Out, "%-48s %10s %10s %7s %9s %s\n", f.Name, f.Unit(f.Ours), peer, compared, wanted, verdict)
 }
 
 // Close prints how many of the targets were reached.

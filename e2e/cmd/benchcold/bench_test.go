@@ -38,7 +38,7 @@ func TestQuick(t *testing.T) {
 	for _, want := range []string{
 		`^verification .* <=0\.60x ` + verdict, `^verification-without-prefetch .* - -`,
 		`^manifest .* <=1\.15x ` + verdict, `^manifest-by-tag .* <=1\.15x ` + verdict, `^layer .* <=1\.15x ` + verdict,
-		`^manifest-by-idle-proxy .* - -`, `^loopback-layer-by-idle-proxy .* - -`,
+		`^verification-known .* - -`, `^manifest-via-proxy .* - -`, `^loopback-layer-via-proxy .* - -`,
 		`^answer-while-revalidating .* <=1\.15x ` + verdict,
 		`^loopback-verification .* <=2\.00x ` + verdict, `^loopback-manifest .* ` + single + ` ` + verdict,
 		`^loopback-layer .* <=2\.00x ` + verdict, `^\d+ of 10 reached\n\z`,

@@ -4,9 +4,10 @@
 //
 // A verification is the one of package signed: 17 operations in sequence for an image with five signatures, with
 // notation-go's cryptography. Each round has content of its own, that no node has seen, and a client of its own, which is at one
-// of the nodes; the ways take turns, each when the others are at rest, and the medians are compared. Beside them stands a proxy
-// that does nothing: what any process in between costs on this machine. The registry is go-containerregistry's, in a process of its
-// own, which also makes its latency and the speed of its link. Then the same without latency and with a link as fast as loopback.
+// of the nodes; the ways take turns, each when the others are at rest, and the medians are compared. Beside them stand the same
+// again, when the nodes know it, and a proxy that does nothing: what any process in between costs on this machine. The registry is
+// go-containerregistry's, in a process of its own, which also makes its latency and the speed of its link. Then the same without
+// latency and with a link as fast as loopback.
 package main
 
 import (

@@ -17,24 +17,31 @@ type scene struct {
 	caches   *caches
 }
 
-// times are how long the same took in each way, round by round.
-type times struct{ ours, direct, proxy []time.Duration }
+// times are how long the same took in each way, round by round. known is through Ocistern when it was asked for before.
+type times struct{ ours, known, direct, proxy []time.Duration }
 
 func (t *times) add(other times) {
 	t.ours = append(t.ours, other.ours...)
+	t.known = append(t.known, other.known...)
 	t.direct = append(t.direct, other.direct...)
 	t.proxy = append(t.proxy, other.proxy...)
 }
 
-// print prints the medians: ours beside the direct way, and what a proxy that does nothing makes of that.
+// print prints the medians beside that of the direct way: ours, when the nodes know it, and what a proxy that does nothing makes
+// of it.
 func (t *times) print(table *figure.Table, name string, target figure.Target) {
-	peer := figure.Percentile(t.direct, 50).Seconds()
-	table.Print(figure.Figure{
-		Name: name, Unit: figure.Seconds, Target: target, Ours: figure.Percentile(t.ours, 50).Seconds(), Peer: peer,
-	})
-	table.Print(figure.Figure{
-		Name: name + "-by-idle-proxy", Unit: figure.Seconds, Ours: figure.Percentile(t.proxy, 50).Seconds(), Peer: peer,
-	})
+	for _, way := range []struct {
+		name   string
+		took   []time.Duration
+		target figure.Target
+	}{{name, t.ours, target}, {name + "-known", t.known, figure.Target{}}, {name + "-via-proxy", t.proxy, figure.Target{}}} {
+		if len(way.took) > 0 {
+			table.Print(figure.Figure{
+				Name: way.name, Unit: figure.Seconds, Target: way.target,
+				Ours: figure.Percentile(way.took, 50).Seconds(), Peer: figure.Percentile(t.direct, 50).Seconds(),
+			})
+		}
+	}
 }
 
 // inTurn reads each image in all ways, one after the other. The first rounds warm connections up and do not count.
@@ -90,6 +97,7 @@ func (s scene) once(ctx context.Context, of image, read way) (took times, err er
 		{"directly", self, s.registry.host, &took.direct},
 		{"through a proxy", proxied, s.proxy.host, &took.proxy},
 		{"through Ocistern", cached, upstreamName, &took.ours},
+		{"through Ocistern, again", cached, upstreamName, &took.known},
 	} {
 		if err := s.caches.rest(ctx); err != nil {
 			return took, err
