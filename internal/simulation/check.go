@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,9 +40,27 @@ func (f *fleet) settle(hosts []*host) {
 		}
 		if pause(ctx, 5*time.Second) != nil {
 			f.failures.add("the nodes do not come to agree: %v", err)
+			for _, h := range hosts {
+				f.failures.add("%s at the end: %s", h.name, h.state())
+			}
 			return
 		}
 	}
+}
+
+// state is what a host's node says of itself and of the others.
+func (h *host) state() string {
+	n := h.running.Load()
+	if n == nil {
+		return "does not run"
+	}
+	s := n.cluster.Status()
+	var members []string
+	for _, m := range n.cluster.Members() {
+		members = append(members, fmt.Sprintf("%s is %s and %s", m.ID, m.Role, m.State))
+	}
+	return fmt.Sprintf("%s: ready: %v; term %d, leader %q, commit index %d, last index %d; %s",
+		n.cluster.Self(), n.cluster.Ready(), s.Term, s.Leader, s.CommitIndex, s.LastIndex, strings.Join(members, ", "))
 }
 
 // rejoinRemoved does for a node that left, and was not told so, what its error says.

@@ -48,20 +48,46 @@ func TestSimulation(t *testing.T) {
 }
 
 func runSeed(t *testing.T, seed uint64) {
-	began := time.Now()
-	r := simulate(t, options(t, seed, Bug(*planted)))
+	began, o := time.Now(), options(t, seed, Bug(*planted))
+	said := sayInto(t, &o)
+	r := simulate(t, o)
 	t.Logf("seed %d: %s: %s", seed, time.Since(began).Round(time.Millisecond), r)
 	if r.Undecided {
 		t.Errorf("linearizability was not decided in %s", checkLimit)
 	}
 	if len(r.Failures) == 0 {
+		if said != "" && !r.Undecided {
+			if err := os.Remove(said); err != nil {
+				t.Error(err)
+			}
+		}
 		return
 	}
 	picture := filepath.Join(os.TempDir(), fmt.Sprintf("ocistern-sim-%d.html", seed))
 	if err := r.Draw(picture); err != nil {
 		t.Error(err)
 	}
-	t.Errorf("%s\nhistory: %s\nagain: make sim SEED=%d RUNS=1", strings.Join(r.Failures, "\n"), picture, seed)
+	t.Errorf("%s\nhistory: %s\nlog: %s\nagain: make sim SEED=%d RUNS=1", strings.Join(r.Failures, "\n"), picture, said, seed)
+}
+
+// sayInto has the nodes say what they say into a file, and returns its path; empty when it is said elsewhere. A seed leaves
+// something to the scheduler: what failed once in thousands of runs must be understood from this one.
+func sayInto(t *testing.T, o *Options) string {
+	t.Helper()
+	if o.Log != nil {
+		return ""
+	}
+	file, err := os.Create(filepath.Join(os.TempDir(), fmt.Sprintf("ocistern-sim-%d.log", o.Seed)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := file.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	o.Log = file
+	return file.Name()
 }
 
 // TestPlantedBugs replays seeds that find a bug when it is planted: the checks are checked. A seed leaves something to the
