@@ -53,6 +53,7 @@ func (s *schedule) leave() {
 	s.losing(s.any(), func(h *host) {
 		n := h.running.Load()
 		if !s.operate(cluster.Operation{Kind: cluster.OperationLeave, Node: string(n.cluster.Self())}) {
+			s.wait(orderTime, orderTime+10*time.Second) // the leader may still carry it out
 			return
 		}
 		h.crash()

@@ -196,13 +196,16 @@ func (s *schedule) transfer() {
 	}
 }
 
+// orderTime is the deadline of an operator's order.
+const orderTime = 30 * time.Second
+
 // operate does what an operator does, and tells whether it was done.
 func (s *schedule) operate(operation cluster.Operation) bool {
 	n := s.any().running.Load()
 	if n == nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(n.endpoint.alive, 30*time.Second)
+	ctx, cancel := context.WithTimeout(n.endpoint.alive, orderTime)
 	defer cancel()
 	_, err := n.cluster.Operate(ctx, operation)
 	s.fleet.logger("schedule").Info("operation", "operation", operation, "error", err)
