@@ -2,6 +2,7 @@ package fill
 
 import (
 	"context"
+	"runtime"
 	"sync"
 
 	"github.com/ocistern/ocistern/internal/errdef"
@@ -71,6 +72,7 @@ func (f *flights[K, V]) fly(key K, current *flight[V], run func(context.Context,
 		announced = true
 		current.value = value
 		close(current.ready)
+		runtime.Gosched() // the callers first: what follows is not for them
 	}
 	forget := func() {
 		f.mu.Lock()
