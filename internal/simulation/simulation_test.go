@@ -53,7 +53,7 @@ func runSeed(t *testing.T, seed uint64) {
 	r := simulate(t, o)
 	t.Logf("seed %d: %s: %s", seed, time.Since(began).Round(time.Millisecond), r)
 	if r.Undecided {
-		t.Errorf("linearizability was not decided in %s", checkLimit)
+		t.Errorf("linearizability was not decided in %s\nlog: %s\nagain: make sim SEED=%d RUNS=1", checkLimit, said, seed)
 	}
 	if len(r.Failures) == 0 {
 		if said != "" && !r.Undecided {
