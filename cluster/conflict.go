@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -58,8 +59,39 @@ func conflicts(logs raft.LogStore, index, term uint64) (bool, error) {
 // full is lost; the next one has the reserve, without which a log would grow for ever, and a node that is far behind stay so.
 type checkedSnapshots struct {
 	raft.SnapshotStore
-	logs raft.LogStore
-	disk diskWatch
+	logs   raft.LogStore
+	disk   diskWatch
+	newest *atomic.Pointer[position] // the end of the newest one
+}
+
+func newCheckedSnapshots(store raft.SnapshotStore, logs raft.LogStore, disk diskWatch) (checkedSnapshots, error) {
+	s := checkedSnapshots{SnapshotStore: store, logs: logs, disk: disk, newest: &atomic.Pointer[position]{}}
+	found, err := s.List()
+	if err != nil {
+		return s, durable.Wrap(err, "cannot list the snapshots")
+	}
+	for _, newest := range found {
+		s.made(position{newest.Index, newest.Term})
+	}
+	return s, nil
+}
+
+// made notes a snapshot. One that was begun earlier may be ready later.
+func (s checkedSnapshots) made(end position) {
+	for {
+		newest := s.newest.Load()
+		if newest != nil && newest.index >= end.index || s.newest.CompareAndSwap(newest, &end) {
+			return
+		}
+	}
+}
+
+// end returns where the newest snapshot ends; zero when there is none.
+func (s checkedSnapshots) end() position {
+	if newest := s.newest.Load(); newest != nil {
+		return *newest
+	}
+	return position{}
 }
 
 // List implements raft.SnapshotStore. It tells of the newest snapshot only: should raft not be able to restore it, it would
@@ -99,6 +131,7 @@ func (s checkedSink) Close() error {
 		s.store.disk.reserve.spend(err)
 		return err
 	}
+	s.store.made(position{s.index, s.term})
 	conflict, err := conflicts(s.store.logs, s.index, s.term)
 	switch {
 	case err != nil:

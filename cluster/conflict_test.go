@@ -44,52 +44,80 @@ func TestConflictingLogWithoutRemedy(t *testing.T) {
 	must(t, running.Shutdown().Error())
 }
 
-// conflict is a leader with nothing but a snapshot and a follower with a log that conflicts with it.
-type conflict struct {
+// pair is a leader and a follower, each with a past of its own.
+type pair struct {
 	t        *testing.T
 	leader   *raft.Raft
-	config   raft.Configuration
+	config   raft.Configuration // both are voters
 	links    map[raft.ServerID]*raft.InmemTransport
 	disk     Disk // the follower's
 	received atomic.Int64
 }
 
-func newConflict(t *testing.T) *conflict {
-	p := &conflict{t: t, links: map[raft.ServerID]*raft.InmemTransport{}}
+// newConflict has a leader with nothing but a snapshot and a follower with a log that conflicts with it.
+func newConflict(t *testing.T) *pair {
+	p := newPair(t)
+	p.keep(p.disk, 1, 1, entryOf(1, p.config))
+	for index := uint64(2); index <= conflictIndex+2; index++ {
+		p.keep(p.disk, 1, index, nil)
+	}
+	disk := memoryDisk()
+	p.snapshot(disk, conflictIndex, 2)
+	p.lead(disk, 2)
+	return p
+}
+
+func newPair(t *testing.T) *pair {
+	p := &pair{t: t, links: map[raft.ServerID]*raft.InmemTransport{}, disk: memoryDisk()}
+	p.disk.Snapshots = countedSnapshots{p.disk.Snapshots, &p.received}
 	for _, id := range []raft.ServerID{"leader", "follower"} {
 		_, p.links[id] = raft.NewInmemTransport(raft.ServerAddress(id))
 		p.config.Servers = append(p.config.Servers, raft.Server{ID: id, Address: raft.ServerAddress(id)})
 	}
 	p.links["leader"].Connect("follower", p.links["follower"])
 	p.links["follower"].Connect("leader", p.links["leader"])
-
-	followerLog := raft.NewInmemStore()
-	p.disk = Disk{
-		Logs: followerLog, Stable: followerLog, Snapshots: countedSnapshots{raft.NewInmemSnapshotStore(), &p.received},
-		Close: func() error { return nil },
-	}
-	must(t, followerLog.SetUint64([]byte("CurrentTerm"), 1))
-	must(t, followerLog.StoreLog(&raft.Log{
-		Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(p.config),
-	}))
-	for index := uint64(2); index <= conflictIndex+2; index++ {
-		must(t, followerLog.StoreLog(&raft.Log{Index: index, Term: 1, Data: []byte("never committed")}))
-	}
-
-	leaderLog, snapshots := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
-	must(t, leaderLog.SetUint64([]byte("CurrentTerm"), 2))
-	sink, err := snapshots.Create(1, conflictIndex, 2, p.config, 1, p.links["leader"])
-	must(t, err)
-	captured, err := (&raft.MockFSM{}).Snapshot()
-	must(t, err)
-	must(t, captured.Persist(sink))
-	p.leader, err = raft.NewRaft(p.settings("leader"), &raft.MockFSM{}, leaderLog, leaderLog, snapshots, p.links["leader"])
-	must(t, err)
-	t.Cleanup(func() { must(t, p.leader.Shutdown().Error()) })
 	return p
 }
 
-func (p *conflict) settings(id raft.ServerID) *raft.Config {
+func memoryDisk() Disk {
+	store := raft.NewInmemStore()
+	return Disk{Logs: store, Stable: store, Snapshots: raft.NewInmemSnapshotStore(), Close: func() error { return nil }}
+}
+
+// entryOf is the entry of a configuration.
+func entryOf(index uint64, configuration raft.Configuration) *raft.Log {
+	return &raft.Log{Index: index, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(configuration)}
+}
+
+// keep puts an entry onto a disk, one of a command when it is nil.
+func (p *pair) keep(disk Disk, term, index uint64, entry *raft.Log) {
+	if entry == nil {
+		entry = &raft.Log{Index: index, Data: []byte("command")}
+	}
+	entry.Term = term
+	must(p.t, disk.Logs.StoreLog(entry))
+	must(p.t, disk.Stable.SetUint64([]byte("CurrentTerm"), term))
+}
+
+// snapshot puts one onto a disk.
+func (p *pair) snapshot(disk Disk, index, term uint64) {
+	sink, err := disk.Snapshots.Create(1, index, term, p.config, 1, p.links["leader"])
+	must(p.t, err)
+	captured, err := (&raft.MockFSM{}).Snapshot()
+	must(p.t, err)
+	must(p.t, captured.Persist(sink))
+}
+
+// lead starts the leader, whose log is the better one.
+func (p *pair) lead(disk Disk, term uint64) {
+	must(p.t, disk.Stable.SetUint64([]byte("CurrentTerm"), term))
+	var err error
+	p.leader, err = raft.NewRaft(p.settings("leader"), &raft.MockFSM{}, disk.Logs, disk.Stable, disk.Snapshots, p.links["leader"])
+	must(p.t, err)
+	p.t.Cleanup(func() { must(p.t, p.leader.Shutdown().Error()) })
+}
+
+func (p *pair) settings(id raft.ServerID) *raft.Config {
 	conf := raft.DefaultConfig()
 	conf.LocalID, conf.Logger = id, newHCLogger(testLogger(string(id)), "raft")
 	conf.HeartbeatTimeout, conf.ElectionTimeout = 300*time.Millisecond, 300*time.Millisecond
@@ -97,32 +125,38 @@ func (p *conflict) settings(id raft.ServerID) *raft.Config {
 	return conf
 }
 
-// start runs the follower on its disk and tells why it was ended.
-func (p *conflict) start(remedy bool) (*raft.Raft, *atomic.Pointer[error]) {
+// start runs the follower on its disk, with our remedies or as raft is, and tells why it was ended.
+func (p *pair) start(remedies bool) (*raft.Raft, *atomic.Pointer[error]) {
 	p.t.Helper()
 	ended := &atomic.Pointer[error]{}
 	s := &storage{logs: p.disk.Logs, stable: p.disk.Stable, snapshots: p.disk.Snapshots}
-	if remedy {
+	link := p.links["follower"]
+	comes := newIncoming(link.Consumer())
+	p.t.Cleanup(comes.close)
+	go comes.serve()
+	if remedies {
 		var err error
 		s, err = watch(p.disk, diskWatch{limit: patience, fatal: func(err error) { ended.CompareAndSwap(nil, &err) }})
 		must(p.t, err)
 	}
-	running, err := raft.NewRaft(p.settings("follower"), &raft.MockFSM{}, s.logs, s.stable, s.snapshots,
-		p.links["follower"])
+	running, err := raft.NewRaft(p.settings("follower"), &raft.MockFSM{}, s.logs, s.stable, s.snapshots, diverted{link, comes.to})
 	must(p.t, err)
+	if remedies {
+		comes.node.Store(receiverOf(running, s))
+	}
 	return running, ended
 }
 
-// sendSnapshot puts the leader's snapshot onto the follower's disk, as if it had been received just before a crash.
-func (p *conflict) sendSnapshot() {
-	sink, err := p.disk.Snapshots.Create(1, conflictIndex, 2, p.config, 1, p.links["leader"])
-	must(p.t, err)
-	captured, err := (&raft.MockFSM{}).Snapshot()
-	must(p.t, err)
-	must(p.t, captured.Persist(sink))
+// diverted is a link whose requests go to raft another way.
+type diverted struct {
+	*raft.InmemTransport
+	consumer <-chan raft.RPC
 }
 
-func (p *conflict) until(what string, reached func() bool) {
+// Consumer implements raft.Transport.
+func (d diverted) Consumer() <-chan raft.RPC { return d.consumer }
+
+func (p *pair) until(what string, reached func() bool) {
 	(&fleet{t: p.t}).eventually(what, func() error {
 		if !reached() {
 			return errdef.New(errdef.NotReady, "%d snapshots received", p.received.Load())

@@ -124,7 +124,7 @@ func TestConflictingLogIsDiscardedFromAFullDisk(t *testing.T) {
 	pair := newConflict(t)
 	kept := keep(t, t.TempDir(), 1<<20, 1<<20)
 	pair.disk.Logs = &fullDisk{LogStore: pair.disk.Logs, reserve: kept.path}
-	pair.sendSnapshot()
+	pair.snapshot(pair.disk, conflictIndex, 2) // as if it had been received just before a crash
 	_, err := watch(pair.disk, diskWatch{limit: patience, reserve: kept, fatal: func(err error) { t.Error(err) }})
 	must(t, err)
 	if last, err := pair.disk.Logs.LastIndex(); err != nil || last != 0 || kept.kept.Load() != 0 {

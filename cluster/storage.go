@@ -37,6 +37,7 @@ type storage struct {
 	snapshots raft.SnapshotStore
 	release   func() error
 	reserve   *reserve
+	newest    func() position // of the snapshots; safe for concurrent use
 }
 
 // openStorage opens the disk of cfg, whose data directory exists. kept may be nil.
@@ -70,9 +71,12 @@ func watch(disk Disk, watched diskWatch) (*storage, error) {
 	if err != nil {
 		return nil, errdef.Wrap(errdef.Internal, err, "log cache")
 	}
+	snapshots, err := newCheckedSnapshots(disk.Snapshots, logs, watched)
+	if err != nil {
+		return nil, err
+	}
 	return &storage{
-		logs: logs, stable: watchedStable{disk.Stable, watched}, release: disk.Close,
-		snapshots: checkedSnapshots{SnapshotStore: disk.Snapshots, logs: logs, disk: watched},
+		logs: logs, stable: watchedStable{disk.Stable, watched}, release: disk.Close, snapshots: snapshots, newest: snapshots.end,
 	}, nil
 }
 

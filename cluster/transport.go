@@ -11,7 +11,7 @@ import (
 // pooledConnections are kept open to each peer.
 const pooledConnections = 3
 
-// transport is raft's network transport with five changes.
+// transport is raft's network transport with six changes.
 //
 // Heartbeats take the normal queue: raft v1.8.0 would handle them beside its main goroutine and race it, and after a
 // partition logs can diverge (hashicorp/raft issue 695). SetHeartbeatHandler therefore does nothing.
@@ -23,12 +23,15 @@ const pooledConnections = 3
 // A pipeline takes all answers, also those that raft does not wait for any more (see pipeline).
 //
 // A follower is told of a commit when no entry follows (see commits).
+//
+// What other nodes send is mended before raft takes it (see incoming).
 type transport struct {
 	*raft.NetworkTransport
 	stream   *stream
 	racing   bool      // heartbeats race: a planted bug
 	contacts *contacts // who answers heartbeats
 	commits  *commits
+	incoming *incoming
 	// follows tells whether a node at an address is to be sent the log in a term; nil until Raft runs.
 	follows atomic.Pointer[func(raft.ServerID, raft.ServerAddress, uint64) bool]
 }
@@ -53,13 +56,18 @@ func openTransport(cfg *Config, id *identity, logger *slog.Logger) (*transport, 
 }
 
 func newTransport(s *stream, logger *slog.Logger) *transport {
-	return &transport{
-		stream: s, contacts: &contacts{}, commits: newCommits(),
-		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream: s, MaxPool: pooledConnections, Timeout: s.timeout, Logger: newHCLogger(logger, "raft-net"),
-		}),
+	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: s, MaxPool: pooledConnections, Timeout: s.timeout, Logger: newHCLogger(logger, "raft-net"),
+	})
+	t := &transport{
+		NetworkTransport: inner, stream: s, contacts: &contacts{}, commits: newCommits(), incoming: newIncoming(inner.Consumer()),
 	}
+	go t.incoming.serve() // until Close
+	return t
 }
+
+// Consumer implements raft.Transport.
+func (t *transport) Consumer() <-chan raft.RPC { return t.incoming.to }
 
 // SetHeartbeatHandler does nothing, on purpose.
 func (t *transport) SetHeartbeatHandler(handle func(raft.RPC)) {
@@ -119,6 +127,7 @@ func (t *transport) TimeoutNow(id raft.ServerID, at raft.ServerAddress, args *ra
 
 // Close implements raft.WithClose. It may be called more than once.
 func (t *transport) Close() error {
+	t.incoming.close()
 	t.CloseStreams()
 	return t.NetworkTransport.Close()
 }
