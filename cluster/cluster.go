@@ -153,7 +153,7 @@ func (c *Cluster) openRaft() error {
 	c.raft = running
 	follows := followersOf(running)
 	c.transport.follows.Store(&follows)
-	c.transport.incoming.node.Store(receiverOf(running, s))
+	go c.transport.incoming.serve(&receiver{state: running, snapshot: s.newest}) // until the transport is closed
 	told := c.catalog.Snapshot().ClusterID()
 	if own := c.identity.current().ClusterID; told != "" && told != own {
 		return errdef.New(errdef.ClusterMismatch, "the catalog in %s is of cluster %s, its identity of cluster %q",

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,6 +53,7 @@ type pair struct {
 	links    map[raft.ServerID]*raft.InmemTransport
 	disk     Disk // the follower's
 	received atomic.Int64
+	stop     func() // hands no more to the follower
 }
 
 // newConflict has a leader with nothing but a snapshot and a follower with a log that conflicts with it.
@@ -68,7 +70,8 @@ func newConflict(t *testing.T) *pair {
 }
 
 func newPair(t *testing.T) *pair {
-	p := &pair{t: t, links: map[raft.ServerID]*raft.InmemTransport{}, disk: memoryDisk()}
+	p := &pair{t: t, links: map[raft.ServerID]*raft.InmemTransport{}, disk: memoryDisk(), stop: func() {}}
+	t.Cleanup(func() { p.stop() })
 	p.disk.Snapshots = countedSnapshots{p.disk.Snapshots, &p.received}
 	for _, id := range []raft.ServerID{"leader", "follower"} {
 		_, p.links[id] = raft.NewInmemTransport(raft.ServerAddress(id))
@@ -125,24 +128,30 @@ func (p *pair) settings(id raft.ServerID) *raft.Config {
 	return conf
 }
 
-// start runs the follower on its disk, with our remedies or as raft is, and tells why it was ended.
+// start runs the follower on its disk, with our remedies or as raft is, and tells why it was ended. The one before must be shut
+// down.
 func (p *pair) start(remedies bool) (*raft.Raft, *atomic.Pointer[error]) {
 	p.t.Helper()
+	p.stop()
 	ended := &atomic.Pointer[error]{}
 	s := &storage{logs: p.disk.Logs, stable: p.disk.Stable, snapshots: p.disk.Snapshots}
-	link := p.links["follower"]
+	var link raft.Transport = p.links["follower"]
 	comes := newIncoming(link.Consumer())
-	p.t.Cleanup(comes.close)
-	go comes.serve()
 	if remedies {
 		var err error
 		s, err = watch(p.disk, diskWatch{limit: patience, fatal: func(err error) { ended.CompareAndSwap(nil, &err) }})
 		must(p.t, err)
+		link = diverted{p.links["follower"], comes.to}
 	}
-	running, err := raft.NewRaft(p.settings("follower"), &raft.MockFSM{}, s.logs, s.stable, s.snapshots, diverted{link, comes.to})
+	running, err := raft.NewRaft(p.settings("follower"), &raft.MockFSM{}, s.logs, s.stable, s.snapshots, link)
 	must(p.t, err)
 	if remedies {
-		comes.node.Store(receiverOf(running, s))
+		var serving sync.WaitGroup
+		serving.Go(func() { comes.serve(&receiver{state: running, snapshot: s.newest}) })
+		p.stop = func() { // what comes later is for the next one
+			comes.close()
+			serving.Wait()
+		}
 	}
 	return running, ended
 }

@@ -95,6 +95,7 @@ func voterInTerm4(t *testing.T, racing bool) (raft.ServerAddress, *heldStable) {
 	disk := &heldStable{InmemStore: store, writing: make(chan struct{}), goOn: make(chan struct{})}
 	running, err := raft.NewRaft(conf, &raft.MockFSM{}, store, disk, raft.NewInmemSnapshotStore(), own)
 	must(t, err)
+	go own.incoming.serve(&receiver{state: running, snapshot: func() position { return position{} }})
 	t.Cleanup(func() { must(t, running.Shutdown().Error()) })
 	return own.LocalAddr(), disk
 }

@@ -27,14 +27,14 @@ func TestVoterOfAnOlderConfigurationWithoutRemedy(t *testing.T) {
 	t.Parallel()
 	p := newPromotion(t)
 	running, _ := p.start(false)
-	refused := make(chan raft.Observation, 4)
-	running.RegisterObserver(raft.NewObserver(refused, true, func(o *raft.Observation) bool {
-		_, asked := o.Data.(raft.RequestPreVoteRequest)
-		return asked
+	asked := make(chan raft.Observation, 4)
+	running.RegisterObserver(raft.NewObserver(asked, false, func(o *raft.Observation) bool {
+		_, preVote := o.Data.(raft.RequestPreVoteRequest)
+		return preVote
 	}))
-	for range cap(refused) {
-		<-refused // it is asked again, so it has refused before
-	}
+	p.until("the promoted node is refused again and again", func() bool {
+		return len(asked) == cap(asked) || p.leader.State() == raft.Leader
+	})
 	if p.leader.State() == raft.Leader {
 		t.Fatal("raft gets by without the remedy now: elector in cluster/incoming.go may go")
 	}
@@ -109,35 +109,66 @@ func entries(term, from, to uint64) (made []*raft.Log) {
 	return made
 }
 
+// standing is a state of raft.
+type standing struct {
+	term, commit, applied uint64
+	voters                []raft.ServerID
+}
+
+func (s standing) CurrentTerm() uint64  { return s.term }
+func (s standing) CommitIndex() uint64  { return s.commit }
+func (s standing) AppliedIndex() uint64 { return s.applied }
+
+// GetConfiguration implements state. All servers but the voters are nonvoters.
+func (s standing) GetConfiguration() raft.ConfigurationFuture {
+	configuration := raft.Configuration{Servers: []raft.Server{{ID: "nonvoter", Suffrage: raft.Nonvoter}}}
+	for _, voter := range s.voters {
+		configuration.Servers = append(configuration.Servers, raft.Server{ID: voter, Suffrage: raft.Voter})
+	}
+	return configured{configuration: configuration}
+}
+
+type configured struct {
+	raft.ConfigurationFuture
+	configuration raft.Configuration
+}
+
+// Configuration implements raft.ConfigurationFuture.
+func (c configured) Configuration() raft.Configuration { return c.configuration }
+
+// snapshotEnd is where the snapshot of the following tests ends.
+var snapshotEnd = position{10, 2}
+
 func TestFollow(t *testing.T) {
 	t.Parallel()
-	logs := raft.NewInmemStore()
-	must(t, logs.StoreLogs(entries(1, 3, 4))) // then a gap, up to the snapshot
-	must(t, logs.StoreLogs(entries(2, 11, 13)))
+	committed, unknown := standing{term: 7, commit: 10, applied: 10}, standing{term: 7, commit: 3, applied: 10}
 	for _, c := range []struct {
 		name                   string
+		state                  standing
 		before                 position
 		entries                []*raft.Log
-		commit, applied        uint64
+		commit                 uint64
 		wantBefore, wantCommit uint64
 		wantEntries            int
 	}{
-		{"behind the snapshot", position{12, 2}, entries(2, 13, 14), 14, 10, 12, 14, 2},
-		{"in the log before the gap", position{3, 1}, entries(1, 4, 5), 5, 10, 3, 5, 2},
-		{"from the snapshot", position{10, 2}, entries(2, 11, 12), 12, 10, 0, 12, 2},
-		{"from the snapshot, more committed", position{10, 2}, entries(2, 11, 12), 20, 11, 0, 12, 2},
-		{"from the snapshot, nothing new", position{10, 2}, nil, 20, 10, 0, 10, 0},
-		{"into the snapshot and beyond", position{7, 1}, entries(2, 8, 12), 20, 10, 0, 12, 2},
-		{"into the snapshot", position{7, 1}, entries(1, 8, 9), 20, 10, 0, 10, 0},
-		{"another snapshot", position{10, 1}, entries(2, 11, 12), 12, 10, 10, 12, 2},
-		{"not restored yet", position{10, 2}, entries(2, 11, 12), 12, 9, 10, 12, 2},
-		{"a heartbeat", position{0, 0}, nil, 0, 10, 0, 0, 0},
+		{"behind the snapshot", committed, position{12, 2}, entries(2, 13, 14), 14, 12, 14, 2},
+		{"behind the snapshot, more committed", committed, position{12, 2}, entries(2, 13, 14), 20, 12, 14, 2},
+		{"from the snapshot", committed, position{10, 2}, entries(2, 11, 12), 12, 0, 12, 2},
+		{"from the snapshot, of which nothing is known", unknown, position{10, 2}, entries(2, 11, 12), 20, 0, 12, 2},
+		{"from the snapshot, nothing new", committed, position{10, 2}, nil, 20, 0, 10, 0},
+		{"into the snapshot and beyond", committed, position{7, 1}, entries(2, 8, 12), 20, 0, 12, 2},
+		{"the same, of which nothing is known", unknown, position{7, 1}, entries(2, 8, 12), 20, 0, 12, 2},
+		{"into the snapshot", committed, position{7, 1}, entries(1, 8, 9), 20, 0, 10, 0},
+		{"the first ones", committed, position{}, entries(1, 1, 9), 20, 0, 10, 0},
+		{"into one of which nothing is known", unknown, position{7, 1}, entries(1, 8, 9), 20, 7, 9, 2},
+		{"from another snapshot", committed, position{10, 1}, entries(2, 11, 12), 12, 10, 12, 2},
+		{"another entry at its end", committed, position{7, 1}, entries(3, 8, 12), 20, 7, 12, 5},
+		{"not restored yet", standing{commit: 10, applied: 9}, position{10, 2}, entries(2, 11, 12), 12, 10, 12, 2},
+		{"a heartbeat", committed, position{}, nil, 0, 0, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := &receiver{
-				applied: func() uint64 { return c.applied }, logs: logs, snapshot: func() position { return position{10, 2} },
-			}
+			r := &receiver{state: c.state, snapshot: func() position { return snapshotEnd }}
 			request := &raft.AppendEntriesRequest{
 				PrevLogEntry: c.before.index, PrevLogTerm: c.before.term, Entries: c.entries, LeaderCommitIndex: c.commit,
 			}
@@ -153,6 +184,112 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+func TestSuperseded(t *testing.T) {
+	t.Parallel()
+	committed, unknown := standing{term: 7, commit: 12, applied: 12}, standing{term: 7, commit: 3, applied: 10}
+	for _, c := range []struct {
+		name      string
+		state     standing
+		sent      position
+		term      uint64
+		installed bool // the snapshot was, sent by the leader of term 7
+		want      bool
+	}{
+		{"a newer one", committed, position{13, 2}, 7, false, false},
+		{"applied since", committed, position{12, 2}, 7, false, true},
+		{"an older one", committed, position{9, 2}, 7, false, true},
+		{"from the leader of a newer term", committed, position{9, 2}, 8, false, true},
+		{"from the leader of an older term", committed, position{9, 2}, 6, false, false},
+		{"the same one again", unknown, position{10, 2}, 7, false, true},
+		{"another one of the same index", committed, position{10, 1}, 7, false, false},
+		{"before one that is perhaps not committed", unknown, position{9, 2}, 7, false, false},
+		{"before one that the same leader has sent", unknown, position{9, 2}, 7, true, true},
+		{"before one that another leader has sent", unknown, position{9, 2}, 8, true, false},
+		{"before one that is not restored", standing{term: 7, commit: 3, applied: 9}, position{9, 2}, 7, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := &receiver{state: c.state, snapshot: func() position { return snapshotEnd }}
+			if c.installed {
+				r.answered(&raft.InstallSnapshotRequest{Term: 7, LastLogIndex: snapshotEnd.index, LastLogTerm: snapshotEnd.term},
+					raft.RPCResponse{Response: &raft.InstallSnapshotResponse{Success: true}})
+			}
+			request := &raft.InstallSnapshotRequest{Term: c.term, LastLogIndex: c.sent.index, LastLogTerm: c.sent.term}
+			if got := r.superseded(request); got != c.want {
+				t.Errorf("superseded: %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// Whoever is asked for a vote, raft remembers candidates by address and id, and knows them for voters; except for one that was told
+// to take over, which may have been removed since.
+func TestElector(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, candidate string
+		voters          []raft.ServerID
+		told            bool
+		wantID          string
+	}{
+		{"a voter", "b", []raft.ServerID{"a", "b", "c"}, false, "b"},
+		{"a nonvoter", "nonvoter", []raft.ServerID{"a"}, false, "a"},
+		{"nobody known", "d", []raft.ServerID{"a"}, false, "a"},
+		{"where there are no voters", "d", nil, false, "d"},
+		{"a voter that was told", "b", []raft.ServerID{"a", "b"}, true, "b"},
+		{"one that was told and is not known", "d", []raft.ServerID{"a"}, true, "d"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := &receiver{state: standing{voters: c.voters}}
+			request := &raft.RequestVoteRequest{
+				RPCHeader: raft.RPCHeader{ID: []byte(c.candidate), Addr: []byte("at:7000")}, LeadershipTransfer: c.told,
+			}
+			got, address := r.candidate(request), "at:7000#"+c.candidate
+			if string(got.ID) != c.wantID || string(got.Addr) != address {
+				t.Errorf("id %s, address %s; want %s, %s", got.ID, got.Addr, c.wantID, address)
+			}
+			if string(request.Addr) != "at:7000" {
+				t.Error("the sender's request was changed")
+			}
+		})
+	}
+}
+
+// A vote for a node is none for the next one at its address. raft would take the second request for the first one again, and not look
+// at the log: two leaders in one term.
+func TestVoteIsForANodeNotForItsAddress(t *testing.T) {
+	t.Parallel()
+	for _, remedies := range []bool{true, false} {
+		t.Run(map[bool]string{true: "with the remedy", false: "without"}[remedies], func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t)
+			p.config.Servers = append(p.config.Servers, raft.Server{ID: "next", Address: "leader"}) // as after a lost disk
+			p.keep(p.disk, 1, 1, entryOf(1, p.config))
+			p.keep(p.disk, 1, 2, nil)
+			running, _ := p.start(remedies)
+			vote := func(id string, lastIndex uint64) bool {
+				answer := &raft.RequestVoteResponse{}
+				must(t, p.links["leader"].RequestVote("follower", "follower", &raft.RequestVoteRequest{
+					RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: []byte("leader")},
+					Term:      1_000_000, LastLogIndex: lastIndex, LastLogTerm: 1, LeadershipTransfer: true,
+				}, answer))
+				return answer.Granted
+			}
+			if !vote("leader", 2) {
+				t.Error("no vote for the first one")
+			}
+			if !vote("leader", 2) {
+				t.Error("no vote when the same one asks again")
+			}
+			if vote("next", 1) == remedies { // its log is too short, too
+				t.Error("without the remedy both have a vote, with it one")
+			}
+			must(t, running.Shutdown().Error())
+		})
+	}
+}
+
 // A snapshot that holds nothing new is taken off the connection and answered, and raft never sees it. While raft takes one in,
 // what comes behind it waits.
 func TestSnapshotsOnTheirWay(t *testing.T) {
@@ -163,12 +300,13 @@ func TestSnapshotsOnTheirWay(t *testing.T) {
 func testSnapshotsOnTheirWay(t *testing.T) {
 	sent := make(chan raft.RPC)
 	comes := newIncoming(sent)
-	comes.node.Store(&receiver{applied: func() uint64 { return 10 }})
 	defer comes.close()
-	go comes.serve()
+	go comes.serve(&receiver{
+		state: standing{term: 7, commit: 10, applied: 10}, snapshot: func() position { return snapshotEnd },
+	})
 	send := func(index uint64, from io.Reader) <-chan raft.RPCResponse {
 		answer := make(chan raft.RPCResponse, 1)
-		sent <- raft.RPC{Command: &raft.InstallSnapshotRequest{LastLogIndex: index, Term: 7}, Reader: from, RespChan: answer}
+		sent <- raft.RPC{Command: &raft.InstallSnapshotRequest{LastLogIndex: index, LastLogTerm: 2, Term: 7}, Reader: from, RespChan: answer}
 		return answer
 	}
 
@@ -224,22 +362,23 @@ func TestOlderSnapshotWithoutRemedy(t *testing.T) {
 
 func appliedAfterOlderSnapshot(t *testing.T, remedies bool) uint64 {
 	p := newPair(t)
-	p.snapshot(p.disk, furtherIndex, 2)
 	running, _ := p.start(remedies)
-	older := memoryDisk()
-	p.snapshot(older, furtherIndex-2, 2)
-	listed, err := older.Snapshots.List()
-	must(t, err)
-	meta, content, err := older.Snapshots.Open(listed[0].ID)
-	must(t, err)
-	answer := &raft.InstallSnapshotResponse{}
-	must(t, p.links["leader"].InstallSnapshot("follower", "follower", &raft.InstallSnapshotRequest{
-		RPCHeader:       raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("leader"), Addr: []byte("leader")},
-		SnapshotVersion: raft.SnapshotVersionMax, Term: 1_000_000, LastLogIndex: meta.Index, LastLogTerm: meta.Term, Size: meta.Size,
-		Configuration: raft.EncodeConfiguration(meta.Configuration), ConfigurationIndex: meta.ConfigurationIndex,
-	}, answer, content))
-	if !answer.Success {
-		t.Error("the snapshot was refused, and would be sent again")
+	for _, index := range []uint64{furtherIndex, furtherIndex - 2} {
+		disk := memoryDisk()
+		p.snapshot(disk, index, 2)
+		listed, err := disk.Snapshots.List()
+		must(t, err)
+		meta, content, err := disk.Snapshots.Open(listed[0].ID)
+		must(t, err)
+		answer := &raft.InstallSnapshotResponse{}
+		must(t, p.links["leader"].InstallSnapshot("follower", "follower", &raft.InstallSnapshotRequest{
+			RPCHeader:       raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("leader"), Addr: []byte("leader")},
+			SnapshotVersion: raft.SnapshotVersionMax, Term: 1_000_000, LastLogIndex: meta.Index, LastLogTerm: meta.Term, Size: meta.Size,
+			Configuration: raft.EncodeConfiguration(meta.Configuration), ConfigurationIndex: meta.ConfigurationIndex,
+		}, answer, content))
+		if !answer.Success {
+			t.Errorf("snapshot %d was refused, and would be sent again", index)
+		}
 	}
 	applied := running.AppliedIndex()
 	must(t, running.Shutdown().Error())

@@ -25,7 +25,7 @@ func answering(t *testing.T, tr *transport) {
 	go func() {
 		for {
 			select {
-			case rpc := <-tr.Consumer():
+			case rpc := <-tr.NetworkTransport.Consumer():
 				rpc.Respond(&raft.AppendEntriesResponse{}, nil)
 			case <-ended:
 				return

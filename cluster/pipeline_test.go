@@ -65,7 +65,7 @@ func TestPipelineGoesOnUnheard(t *testing.T) {
 }
 
 func refuseAll(receiver *transport) {
-	for rpc := range receiver.Consumer() {
+	for rpc := range receiver.NetworkTransport.Consumer() {
 		rpc.Respond(&raft.AppendEntriesResponse{}, nil)
 	}
 }

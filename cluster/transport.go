@@ -59,14 +59,12 @@ func newTransport(s *stream, logger *slog.Logger) *transport {
 	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: s, MaxPool: pooledConnections, Timeout: s.timeout, Logger: newHCLogger(logger, "raft-net"),
 	})
-	t := &transport{
+	return &transport{
 		NetworkTransport: inner, stream: s, contacts: &contacts{}, commits: newCommits(), incoming: newIncoming(inner.Consumer()),
 	}
-	go t.incoming.serve() // until Close
-	return t
 }
 
-// Consumer implements raft.Transport.
+// Consumer implements raft.Transport. Nothing comes before incoming serves.
 func (t *transport) Consumer() <-chan raft.RPC { return t.incoming.to }
 
 // SetHeartbeatHandler does nothing, on purpose.

@@ -68,7 +68,7 @@ func TestHeartbeatsTakeTheQueue(t *testing.T) {
 			ended := t.Context().Done()
 			go func() {
 				select {
-				case rpc := <-receiver.Consumer():
+				case rpc := <-receiver.NetworkTransport.Consumer():
 					took <- true
 					rpc.Respond(&raft.AppendEntriesResponse{}, nil)
 				case <-ended:
@@ -116,7 +116,7 @@ func TestEveryCallNamesItsTarget(t *testing.T) {
 	go func() {
 		for {
 			select {
-			case rpc := <-receiver.Consumer():
+			case rpc := <-receiver.NetworkTransport.Consumer():
 				rpc.Respond(struct{}{}, nil)
 			case <-ended:
 				return
