@@ -111,10 +111,11 @@ func (c *contentFlight) run(life context.Context) (*arrival, error) {
 		c.fail(err)
 		return nil, err
 	}
-	if err := c.Persist(); err != nil {
+	if err := c.later.persist(life, c.Ingest); err != nil {
 		c.Logger.Error("fetched content is not durable", "digest", c.key.Digest, "repository", c.key.Repository, "error", err)
 		return nil, nil
 	}
+	c.later.wait(life)
 	c.publishContent(life, command)
 	return nil, nil
 }

@@ -19,6 +19,7 @@ type Filler struct {
 	contents  *flights[ContentKey, *arrival]
 	proofs    *proofs
 	pauses    *pauses
+	later     *later
 	unstated  int64 // bytes that a blob of unknown size may have
 }
 
@@ -42,7 +43,7 @@ func NewFiller(config FillerConfig) (*Filler, error) {
 	config.Timings = config.Timings.withDefaults()
 	f := &Filler{
 		FillerConfig: config, upstreams: map[seenBy]*upstream{}, proofs: newProofs(), pauses: newPauses(config), unstated: unstatedBytes,
-		refreshes: newFlights[Key, catalog.LogIndex](), contents: newFlights[ContentKey, *arrival](),
+		refreshes: newFlights[Key, catalog.LogIndex](), contents: newFlights[ContentKey, *arrival](), later: newLater(),
 	}
 	for _, given := range config.Upstreams {
 		all, err := newUpstreams(given, config, f.pauses)

@@ -42,13 +42,17 @@ func (p *progress) stop() {
 	p.cancel(context.Canceled)
 }
 
-// copyBytes is how much is read at a time: so much as a fast network brings until this node has taken what came before.
-const copyBytes = 256 << 10
+const (
+	// copyBytes is how much is read at a time: so much as a fast network brings until this node has taken what came before.
+	copyBytes = 256 << 10
+	// firstBytes is how much is read at first. Most contents are not larger, and to clear a buffer takes time, too.
+	firstBytes = 4 << 10
+)
 
 // copy writes what body has into the ingest, and counts every read as progress. Where the context ended for want of it,
 // the cause is the error.
 func (p *progress) copy(ctx context.Context, in io.Writer, body io.Reader) error {
-	buffer := make([]byte, copyBytes)
+	buffer := make([]byte, firstBytes)
 	for {
 		n, err := body.Read(buffer)
 		if n > 0 {
@@ -56,6 +60,9 @@ func (p *progress) copy(ctx context.Context, in io.Writer, body io.Reader) error
 			if _, err := in.Write(buffer[:n]); err != nil {
 				return err
 			}
+		}
+		if n == len(buffer) && n < copyBytes { // the source has more than that ready
+			buffer = make([]byte, 4*n)
 		}
 		switch {
 		case errors.Is(err, io.EOF):

@@ -54,7 +54,7 @@ func (r *Router) receive(
 		in.fail(err)
 		return nil, err
 	}
-	if err := in.Persist(); err != nil { // the callers have their content; this node will fetch it again
+	if err := r.Filler.later.persist(life, in.Ingest); err != nil { // the callers have their content; this node will fetch it again
 		r.Logger.Error("fetched content is not durable", "digest", key.Digest, "repository", key.Repository, "error", err)
 		return nil, nil
 	}
