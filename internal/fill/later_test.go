@@ -79,7 +79,11 @@ func TestLaterDoesNotKeepAnybody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	synctest.Test(t, func(t *testing.T) {
 		l, begun := newLater(), time.Now()
 		ended, end := context.WithCancel(context.Background())
