@@ -125,7 +125,8 @@ func (s checkedSink) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close makes the snapshot durable first: without it the log must not be discarded.
+// Close makes the snapshot durable first: without it the log must not be discarded. When the log conflicts, it fails, so that raft
+// takes nothing that follows the snapshot: all of the log goes at the next start.
 func (s checkedSink) Close() error {
 	if err := s.SnapshotSink.Close(); err != nil {
 		s.store.disk.reserve.spend(err)
@@ -133,12 +134,12 @@ func (s checkedSink) Close() error {
 	}
 	s.store.made(position{s.index, s.term})
 	conflict, err := conflicts(s.store.logs, s.index, s.term)
-	switch {
-	case err != nil:
+	if conflict {
+		err = errdef.New(errdef.LogConflict, "the log of this node conflicts with the snapshot at index %d, term %d", s.index, s.term).
+			WithRemedy("start the node again: it then discards its log and goes on from the snapshot")
+	}
+	if err != nil {
 		s.store.disk.fatal(err)
-	case conflict:
-		s.store.disk.fatal(errdef.New(errdef.LogConflict, "the log of this node conflicts with the snapshot at index %d, term %d",
-			s.index, s.term).WithRemedy("start the node again: it then discards its log and goes on from the snapshot"))
 	}
 	return err
 }

@@ -34,6 +34,26 @@ func TestConflictingLogIsDiscarded(t *testing.T) {
 	must(t, running.Shutdown().Error())
 }
 
+// A snapshot with which the log conflicts is kept and not installed: what raft then took and acknowledged would be discarded with
+// the log.
+func TestConflictingSnapshotIsNotInstalled(t *testing.T) {
+	t.Parallel()
+	pair := newConflict(t)
+	var told error
+	s, err := watch(pair.disk, diskWatch{limit: patience, fatal: func(err error) { told = err }})
+	must(t, err)
+	sink, err := s.snapshots.Create(1, conflictIndex, 2, pair.config, 1, pair.links["follower"])
+	must(t, err)
+	if err := sink.Close(); !errors.Is(err, errdef.ErrLogConflict) || !errors.Is(told, errdef.ErrLogConflict) {
+		t.Errorf("closed with %v, ended with %v", err, told)
+	}
+	kept, err := pair.disk.Snapshots.List()
+	must(t, err)
+	if len(kept) != 1 || kept[0].Index != conflictIndex {
+		t.Errorf("kept %+v", kept)
+	}
+}
+
 func TestConflictingLogWithoutRemedy(t *testing.T) {
 	t.Parallel()
 	pair := newConflict(t)
