@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/ocistern/ocistern/blobstore"
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 	"github.com/ocistern/ocistern/internal/policy"
@@ -193,12 +194,10 @@ func TestWhatIsPublished(t *testing.T) {
 	}
 }
 
-// The check that all of these tests make is checked: content that is verified, in memory, and not yet durable is found.
-func TestTheDurableCheckBites(t *testing.T) {
-	c := newTestCluster(t, newTestRegistry(t))
-	content := layer(10, "layer")
-	desc := ocispec.Descriptor{Digest: digest.FromBytes(content), Size: int64(len(content))}
-	in, err := c.nodes[0].store.Begin(desc)
+// verified takes content in, up to where it becomes durable.
+func verified(t *testing.T, store *blobstore.Store, content []byte) *blobstore.Ingest {
+	t.Helper()
+	in, err := store.Begin(ocispec.Descriptor{Digest: digest.FromBytes(content), Size: int64(len(content))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,6 +207,15 @@ func TestTheDurableCheckBites(t *testing.T) {
 	if err := in.Verify(); err != nil {
 		t.Fatal(err)
 	}
+	return in
+}
+
+// The check that all of these tests make is checked: content that is verified, in memory, and not yet durable is found.
+func TestTheDurableCheckBites(t *testing.T) {
+	c := newTestCluster(t, newTestRegistry(t))
+	content := layer(10, "layer")
+	desc := ocispec.Descriptor{Digest: digest.FromBytes(content), Size: int64(len(content))}
+	in := verified(t, c.nodes[0].store, content)
 	publish := catalog.Publish{Holder: c.nodes[0].id, Blobs: []ocispec.Descriptor{desc}}
 	if early := c.undurable(publish); len(early) != 1 {
 		t.Errorf("published too early: %v", early)

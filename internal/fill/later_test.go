@@ -7,9 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"github.com/ocistern/ocistern/blobstore"
 )
 
@@ -94,16 +91,7 @@ func TestLaterDoesNotKeepAnybody(t *testing.T) {
 			life context.Context
 		}{{"ended", 10, ended}, {"large", blobstore.SmallBytes + 1, context.Background()}} {
 			content := make([]byte, c.size)
-			in, err := store.Begin(ocispec.Descriptor{Digest: digest.FromBytes(content), Size: int64(c.size)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := in.Write(content); err != nil {
-				t.Fatal(err)
-			}
-			if err := in.Verify(); err != nil {
-				t.Fatal(err)
-			}
+			in := verified(t, store, content)
 			if err := l.persist(c.life, in); err != nil {
 				t.Errorf("%s: %v", c.name, err)
 			}
