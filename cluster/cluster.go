@@ -142,7 +142,8 @@ func (c *Cluster) openRaft() error {
 	armed := &atomic.Bool{}
 	var running *raft.Raft
 	err := guarded(func() (err error) {
-		running, err = raft.NewRaft(c.raftConfig(), c.machine, endingLogs{s.logs, armed}, endingStable{s.stable, armed},
+		machine := inTurn{BatchingFSM: c.machine, turn: s.turn, armed: armed, fatal: c.config.Fatal}
+		running, err = raft.NewRaft(c.raftConfig(), machine, endingLogs{s.logs, armed}, endingStable{s.stable, armed},
 			s.snapshots, c.transport)
 		return err
 	})
@@ -153,7 +154,7 @@ func (c *Cluster) openRaft() error {
 	c.raft = running
 	follows := followersOf(running)
 	c.transport.follows.Store(&follows)
-	go c.transport.incoming.serve(&receiver{state: running, snapshot: s.newest}) // until the transport is closed
+	go c.transport.incoming.serve(&receiver{state: running, snapshot: s.newest, turn: s.turn}) // until the transport is closed
 	told := c.catalog.Snapshot().ClusterID()
 	if own := c.identity.current().ClusterID; told != "" && told != own {
 		return errdef.New(errdef.ClusterMismatch, "the catalog in %s is of cluster %s, its identity of cluster %q",

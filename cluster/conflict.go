@@ -15,9 +15,13 @@ import (
 // follows the snapshot, and is sent the snapshot again, for ever (hashicorp/raft issue 697). It keeps the end of its log in
 // memory, so that the log can only be discarded while it does not run: a node that receives such a snapshot ends, and
 // discards its log at the next start.
+//
+// A log that ends before the snapshot is discarded at once, by the same rule: nobody has compared it with what the snapshot
+// stands for. raft keeps it, and would send it, as a leader, to a node that is as far behind; which could commit it.
 
-// discardConflict empties a log that conflicts with the newest snapshot. Raft must not run yet.
-func discardConflict(logs raft.LogStore, snapshots raft.SnapshotStore) error {
+// discard empties a log that conflicts with the newest snapshot, and the part of it which that stands for when it is not known
+// to be right. Raft must not run yet.
+func discard(logs raft.LogStore, snapshots raft.SnapshotStore) error {
 	found, err := snapshots.List()
 	if err != nil {
 		return durable.Wrap(err, "cannot list the snapshots")
@@ -25,17 +29,30 @@ func discardConflict(logs raft.LogStore, snapshots raft.SnapshotStore) error {
 	if len(found) == 0 {
 		return nil
 	}
-	conflict, err := conflicts(logs, found[0].Index, found[0].Term)
-	if err != nil || !conflict {
+	end := position{found[0].Index, found[0].Term}
+	switch kept, err := compare(logs, end); {
+	case err != nil:
 		return err
+	case kept == missing:
+		return discardTo(logs, end.index)
+	case kept == other:
+		last, err := logs.LastIndex()
+		if err != nil {
+			return durable.Wrap(err, "cannot read the raft log")
+		}
+		return discardTo(logs, last)
 	}
+	return nil
+}
+
+// discardTo discards the beginning of a log, up to an index.
+func discardTo(logs raft.LogStore, last uint64) error {
 	first, err := logs.FirstIndex()
 	if err != nil {
 		return durable.Wrap(err, "cannot read the raft log")
 	}
-	last, err := logs.LastIndex()
-	if err != nil {
-		return durable.Wrap(err, "cannot read the raft log")
+	if first == 0 || first > last {
+		return nil
 	}
 	if err := logs.DeleteRange(first, last); err != nil {
 		return durable.Wrap(err, "cannot discard the raft log")
@@ -43,16 +60,27 @@ func discardConflict(logs raft.LogStore, snapshots raft.SnapshotStore) error {
 	return nil
 }
 
-func conflicts(logs raft.LogStore, index, term uint64) (bool, error) {
+// comparison is what a log has at a position.
+type comparison int
+
+const (
+	same    comparison = iota // an entry of that term
+	other                     // of another term
+	missing                   // none
+)
+
+func compare(logs raft.LogStore, at position) (comparison, error) {
 	var entry raft.Log
-	err := logs.GetLog(index, &entry)
-	if errors.Is(err, raft.ErrLogNotFound) {
-		return false, nil
+	err := logs.GetLog(at.index, &entry)
+	switch {
+	case errors.Is(err, raft.ErrLogNotFound):
+		return missing, nil
+	case err != nil:
+		return missing, durable.Wrap(err, "cannot read the raft log")
+	case entry.Term != at.term:
+		return other, nil
 	}
-	if err != nil {
-		return false, durable.Wrap(err, "cannot read the raft log")
-	}
-	return entry.Term != term, nil
+	return same, nil
 }
 
 // checkedSnapshots ends the node when it has received a snapshot with which its log conflicts. A snapshot that finds the disk
@@ -61,28 +89,27 @@ type checkedSnapshots struct {
 	raft.SnapshotStore
 	logs   raft.LogStore
 	disk   diskWatch
+	turn   *turn
 	newest *atomic.Pointer[position] // the end of the newest one
 }
 
 func newCheckedSnapshots(store raft.SnapshotStore, logs raft.LogStore, disk diskWatch) (checkedSnapshots, error) {
-	s := checkedSnapshots{SnapshotStore: store, logs: logs, disk: disk, newest: &atomic.Pointer[position]{}}
+	s := checkedSnapshots{SnapshotStore: store, logs: logs, disk: disk, turn: newTurn(), newest: &atomic.Pointer[position]{}}
 	found, err := s.List()
 	if err != nil {
 		return s, durable.Wrap(err, "cannot list the snapshots")
 	}
-	for _, newest := range found {
-		s.made(position{newest.Index, newest.Term})
+	if len(found) > 0 {
+		s.made(position{found[0].Index, found[0].Term})
 	}
 	return s, nil
 }
 
-// made notes a snapshot. One that was begun earlier may be ready later.
+// made notes a snapshot, unless it is older: then the newer one is what a restart begins with. One snapshot is made at a time
+// (see turn).
 func (s checkedSnapshots) made(end position) {
-	for {
-		newest := s.newest.Load()
-		if newest != nil && newest.index >= end.index || s.newest.CompareAndSwap(newest, &end) {
-			return
-		}
+	if newest := s.newest.Load(); newest == nil || newest.index <= end.index {
+		s.newest.Store(&end)
 	}
 }
 
@@ -118,25 +145,33 @@ type checkedSink struct {
 	index, term uint64
 }
 
-// Write implements io.Writer.
+// Write implements io.Writer. It fails for a snapshot of this node's own once another one waits for it (see turn).
 func (s checkedSink) Write(p []byte) (int, error) {
+	if err := s.store.turn.giveWay(); err != nil {
+		return 0, err
+	}
 	n, err := s.SnapshotSink.Write(p)
 	s.store.disk.reserve.spend(err)
 	return n, err
 }
 
-// Close makes the snapshot durable first: without it the log must not be discarded. When the log conflicts, it fails, so that raft
-// takes nothing that follows the snapshot: all of the log goes at the next start.
+// Close makes the snapshot durable first: without it nothing of the log must be discarded. When the log conflicts, it fails, so that
+// raft takes nothing that follows the snapshot: all of the log goes at the next start.
 func (s checkedSink) Close() error {
 	if err := s.SnapshotSink.Close(); err != nil {
 		s.store.disk.reserve.spend(err)
 		return err
 	}
-	s.store.made(position{s.index, s.term})
-	conflict, err := conflicts(s.store.logs, s.index, s.term)
-	if conflict {
+	end := position{s.index, s.term}
+	s.store.made(end)
+	kept, err := compare(s.store.logs, end)
+	switch {
+	case err != nil:
+	case kept == other:
 		err = errdef.New(errdef.LogConflict, "the log of this node conflicts with the snapshot at index %d, term %d", s.index, s.term).
 			WithRemedy("start the node again: it then discards its log and goes on from the snapshot")
+	case kept == missing:
+		err = discardTo(s.store.logs, s.index)
 	}
 	if err != nil {
 		s.store.disk.fatal(err)

@@ -65,13 +65,94 @@ func TestConflictingLogWithoutRemedy(t *testing.T) {
 	must(t, running.Shutdown().Error())
 }
 
+// A log that ends before a received snapshot goes at once: nobody has compared it with what that stands for. Without the remedy it
+// stays, and a leader has it to send.
+func TestLogBeforeSnapshotIsDiscarded(t *testing.T) {
+	t.Parallel()
+	for _, remedies := range []bool{true, false} {
+		t.Run(map[bool]string{true: "with the remedy", false: "without"}[remedies], func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t)
+			p.keep(p.disk, 1, 1, entryOf(1, p.config))
+			p.keep(p.disk, 1, 2, nil)
+			running, ended := p.start(remedies)
+			p.send(furtherIndex, 2)
+			last, err := p.disk.Logs.LastIndex()
+			must(t, err)
+			if remedies && last != 0 || ended.Load() != nil {
+				t.Errorf("the log ends at %d, the node with %v", last, ended.Load())
+			}
+			if !remedies && last != 2 {
+				t.Fatal("raft gets by without the remedy now: discardTo in cluster/conflict.go may go")
+			}
+			must(t, running.Shutdown().Error())
+		})
+	}
+}
+
+// What is on the disk when a node starts: it may have crashed between a snapshot and what it was to discard.
+func TestDiscard(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name               string
+		snapshot           position // none when zero
+		logs               []*raft.Log
+		firstKept, allKept uint64
+	}{
+		{"no snapshot", position{}, entries(1, 1, 9), 1, 9},
+		{"the same entry", position{5, 1}, entries(1, 1, 9), 1, 9},
+		{"another entry", position{5, 2}, entries(1, 1, 9), 0, 0},
+		{"a log that ends before", position{12, 2}, entries(1, 1, 9), 0, 0},
+		{"a log that ends right before", position{10, 1}, entries(1, 1, 9), 0, 0},
+		{"a log that goes on", position{5, 1}, entries(1, 6, 9), 6, 4},
+		{"a gap", position{12, 2}, append(entries(1, 1, 9), entries(2, 13, 15)...), 13, 3},
+		{"no log", position{5, 1}, nil, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t)
+			if c.snapshot.index > 0 {
+				p.snapshot(p.disk, c.snapshot.index, c.snapshot.term)
+			}
+			must(t, p.disk.Logs.StoreLogs(c.logs))
+			must(t, discard(p.disk.Logs, p.disk.Snapshots))
+			first, err := p.disk.Logs.FirstIndex()
+			must(t, err)
+			kept := uint64(0)
+			for _, entry := range c.logs {
+				if p.disk.Logs.GetLog(entry.Index, &raft.Log{}) == nil {
+					kept++
+				}
+			}
+			if first != c.firstKept || kept != c.allKept {
+				t.Errorf("kept %d entries from %d on, want %d from %d on", kept, first, c.allKept, c.firstKept)
+			}
+		})
+	}
+}
+
+// The newest snapshot is the one with the highest index, and of two with the same one the later.
+func TestNewestSnapshot(t *testing.T) {
+	t.Parallel()
+	s := checkedSnapshots{newest: &atomic.Pointer[position]{}}
+	for _, c := range []struct{ made, want position }{
+		{position{5, 2}, position{5, 2}}, {position{4, 3}, position{5, 2}}, {position{5, 3}, position{5, 3}},
+		{position{5, 2}, position{5, 2}}, {position{6, 2}, position{6, 2}},
+	} {
+		if s.made(c.made); s.end() != c.want {
+			t.Errorf("after %v the newest is %v, want %v", c.made, s.end(), c.want)
+		}
+	}
+}
+
 // pair is a leader and a follower, each with a past of its own.
 type pair struct {
 	t        *testing.T
 	leader   *raft.Raft
 	config   raft.Configuration // both are voters
 	links    map[raft.ServerID]*raft.InmemTransport
-	disk     Disk // the follower's
+	disk     Disk             // the follower's
+	machine  raft.BatchingFSM // the follower's
 	received atomic.Int64
 	stop     func() // hands no more to the follower
 }
@@ -90,7 +171,7 @@ func newConflict(t *testing.T) *pair {
 }
 
 func newPair(t *testing.T) *pair {
-	p := &pair{t: t, links: map[raft.ServerID]*raft.InmemTransport{}, disk: memoryDisk(), stop: func() {}}
+	p := &pair{t: t, links: map[raft.ServerID]*raft.InmemTransport{}, disk: memoryDisk(), machine: mockMachine{&raft.MockFSM{}}, stop: func() {}}
 	t.Cleanup(func() { p.stop() })
 	p.disk.Snapshots = countedSnapshots{p.disk.Snapshots, &p.received}
 	for _, id := range []raft.ServerID{"leader", "follower"} {
@@ -156,24 +237,59 @@ func (p *pair) start(remedies bool) (*raft.Raft, *atomic.Pointer[error]) {
 	ended := &atomic.Pointer[error]{}
 	s := &storage{logs: p.disk.Logs, stable: p.disk.Stable, snapshots: p.disk.Snapshots}
 	var link raft.Transport = p.links["follower"]
+	machine := p.machine
 	comes := newIncoming(link.Consumer())
 	if remedies {
 		var err error
 		s, err = watch(p.disk, diskWatch{limit: patience, fatal: func(err error) { ended.CompareAndSwap(nil, &err) }})
 		must(p.t, err)
+		machine = inTurn{BatchingFSM: machine, turn: s.turn, armed: &atomic.Bool{}}
 		link = diverted{p.links["follower"], comes.to}
 	}
-	running, err := raft.NewRaft(p.settings("follower"), &raft.MockFSM{}, s.logs, s.stable, s.snapshots, link)
+	running, err := raft.NewRaft(p.settings("follower"), machine, s.logs, s.stable, s.snapshots, link)
 	must(p.t, err)
 	if remedies {
 		var serving sync.WaitGroup
-		serving.Go(func() { comes.serve(&receiver{state: running, snapshot: s.newest}) })
+		serving.Go(func() { comes.serve(&receiver{state: running, snapshot: s.newest, turn: s.turn}) })
 		p.stop = func() { // what comes later is for the next one
 			comes.close()
 			serving.Wait()
 		}
 	}
 	return running, ended
+}
+
+// send sends the follower a snapshot in the name of the leader, whose term is as high as can be.
+func (p *pair) send(index, term uint64) {
+	disk := memoryDisk()
+	p.snapshot(disk, index, term)
+	listed, err := disk.Snapshots.List()
+	must(p.t, err)
+	meta, content, err := disk.Snapshots.Open(listed[0].ID)
+	must(p.t, err)
+	answer := &raft.InstallSnapshotResponse{}
+	must(p.t, p.links["leader"].InstallSnapshot("follower", "follower", &raft.InstallSnapshotRequest{
+		RPCHeader:       raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("leader"), Addr: []byte("leader")},
+		SnapshotVersion: raft.SnapshotVersionMax, Term: 1_000_000, LastLogIndex: meta.Index, LastLogTerm: meta.Term, Size: meta.Size,
+		Configuration: raft.EncodeConfiguration(meta.Configuration), ConfigurationIndex: meta.ConfigurationIndex,
+	}, answer, content))
+	if !answer.Success {
+		p.t.Errorf("snapshot %d was refused, and would be sent again", index)
+	}
+}
+
+// mockMachine is raft's mock, in batches.
+type mockMachine struct{ *raft.MockFSM }
+
+// ApplyBatch implements raft.BatchingFSM.
+func (m mockMachine) ApplyBatch(entries []*raft.Log) []any {
+	results := make([]any, len(entries))
+	for i, entry := range entries {
+		if entry.Type == raft.LogCommand {
+			results[i] = m.Apply(entry)
+		}
+	}
+	return results
 }
 
 // diverted is a link whose requests go to raft another way.

@@ -18,6 +18,8 @@ import (
 // have, unless the log is empty behind it (hashicorp/raft issue 86). So the leader goes back, to entries it has no more itself,
 // and sends a snapshot that may be older than the follower's (see follow).
 //
+// It makes its own snapshot while it takes one (see turn).
+//
 // It takes a snapshot that is older than what it has applied: its state goes back, and then it panics over entries that were
 // in the snapshot before (see superseded).
 type incoming struct {
@@ -61,6 +63,10 @@ func (i *incoming) handle(node *receiver, rpc raft.RPC) {
 		node.follow(&mended)
 		command = &mended
 	case *raft.InstallSnapshotRequest:
+		if !node.turn.await(i.closed) {
+			return
+		}
+		defer node.turn.end()
 		if node.superseded(request) {
 			go func() { // ends with the connection
 				_, err := io.Copy(io.Discard, rpc.Reader) // or the connection could not be used any more
@@ -95,6 +101,7 @@ type position struct{ index, term uint64 }
 type receiver struct {
 	state
 	snapshot  func() position // the newest one on this node's disk, restored or not
+	turn      *turn           // of who makes one
 	installed struct {        // the one that was received last, and the term of the leader that sent it
 		position
 		by uint64

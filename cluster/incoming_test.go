@@ -302,7 +302,7 @@ func testSnapshotsOnTheirWay(t *testing.T) {
 	comes := newIncoming(sent)
 	defer comes.close()
 	go comes.serve(&receiver{
-		state: standing{term: 7, commit: 10, applied: 10}, snapshot: func() position { return snapshotEnd },
+		state: standing{term: 7, commit: 10, applied: 10}, snapshot: func() position { return snapshotEnd }, turn: newTurn(),
 	})
 	send := func(index uint64, from io.Reader) <-chan raft.RPCResponse {
 		answer := make(chan raft.RPCResponse, 1)
@@ -363,23 +363,8 @@ func TestOlderSnapshotWithoutRemedy(t *testing.T) {
 func appliedAfterOlderSnapshot(t *testing.T, remedies bool) uint64 {
 	p := newPair(t)
 	running, _ := p.start(remedies)
-	for _, index := range []uint64{furtherIndex, furtherIndex - 2} {
-		disk := memoryDisk()
-		p.snapshot(disk, index, 2)
-		listed, err := disk.Snapshots.List()
-		must(t, err)
-		meta, content, err := disk.Snapshots.Open(listed[0].ID)
-		must(t, err)
-		answer := &raft.InstallSnapshotResponse{}
-		must(t, p.links["leader"].InstallSnapshot("follower", "follower", &raft.InstallSnapshotRequest{
-			RPCHeader:       raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("leader"), Addr: []byte("leader")},
-			SnapshotVersion: raft.SnapshotVersionMax, Term: 1_000_000, LastLogIndex: meta.Index, LastLogTerm: meta.Term, Size: meta.Size,
-			Configuration: raft.EncodeConfiguration(meta.Configuration), ConfigurationIndex: meta.ConfigurationIndex,
-		}, answer, content))
-		if !answer.Success {
-			t.Errorf("snapshot %d was refused, and would be sent again", index)
-		}
-	}
+	p.send(furtherIndex, 2)
+	p.send(furtherIndex-2, 2)
 	applied := running.AppliedIndex()
 	must(t, running.Shutdown().Error())
 	return applied

@@ -137,11 +137,10 @@ func (c *Cluster) install(ctx context.Context, moved *fsm.Transplant) (catalog.L
 	if err := c.settle(ctx, c.raft.Barrier(c.config.Timings.Call)); err != nil {
 		return 0, errdef.Wrap(errdef.NotLeader, err, "nothing was changed")
 	}
-	// A snapshot under way would end after the restore and set raft's last one back to before it; a follower that needs one
-	// would then be sent the wrong one for ever. None begins on its own right after another one.
-	if err := c.settle(ctx, c.raft.Snapshot()); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
-		return 0, errdef.Wrap(errdef.NotReady, err, "nothing was changed: this node could not take a snapshot first")
+	if !c.storage.turn.await(ctx.Done()) {
+		return 0, errdef.Wrap(errdef.Deadline, ctx.Err(), "nothing was changed: another snapshot is being made")
 	}
+	defer c.storage.turn.end()
 	if err := moved.Into(c.catalog.Snapshot().Header()); err != nil {
 		return 0, err
 	}

@@ -38,6 +38,7 @@ type storage struct {
 	release   func() error
 	reserve   *reserve
 	newest    func() position // of the snapshots; safe for concurrent use
+	turn      *turn           // of who makes a snapshot
 }
 
 // openStorage opens the disk of cfg, whose data directory exists. kept may be nil.
@@ -64,7 +65,7 @@ func openStorage(cfg Config, kept *reserve, logger *slog.Logger) (*storage, erro
 
 // watch puts between Raft and a disk what ends the node when the disk fails, hangs, or holds a log that must go.
 func watch(disk Disk, watched diskWatch) (*storage, error) {
-	if err := discardConflict(watchedLogs{disk.Logs, watched}, disk.Snapshots); err != nil {
+	if err := discard(watchedLogs{disk.Logs, watched}, disk.Snapshots); err != nil {
 		return nil, err
 	}
 	logs, err := raft.NewLogCache(cachedEntries, watchedLogs{disk.Logs, watched})
@@ -77,6 +78,7 @@ func watch(disk Disk, watched diskWatch) (*storage, error) {
 	}
 	return &storage{
 		logs: logs, stable: watchedStable{disk.Stable, watched}, release: disk.Close, snapshots: snapshots, newest: snapshots.end,
+		turn: snapshots.turn,
 	}, nil
 }
 

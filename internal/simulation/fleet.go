@@ -49,12 +49,13 @@ type fleet struct {
 	trouble  *trouble
 	writing  chan struct{} // without capacity: a write begins
 
-	running context.Context // ends with the schedule
-	end     context.CancelFunc
-	workers sync.WaitGroup
-	closed  atomic.Bool  // no node starts any more
-	given   atomic.Int64 // addresses given out so far
-	fatals  atomic.Int64 // runs of nodes that ended themselves
+	running  context.Context // ends with the schedule
+	end      context.CancelFunc
+	workers  sync.WaitGroup
+	closed   atomic.Bool  // no node starts any more
+	trailing uint64       // entries that stay behind a snapshot
+	given    atomic.Int64 // addresses given out so far
+	fatals   atomic.Int64 // runs of nodes that ended themselves
 }
 
 // trouble is when something was last broken. Clients hurry then.
@@ -104,6 +105,13 @@ func (f *failures) list() []string {
 	return append([]string(nil), f.found...)
 }
 
+// With few entries behind a snapshot, nodes are sent snapshots often. More than a request of raft holds (64) are sent in several,
+// each of which ends before a snapshot that the other node may have.
+const (
+	fewTrailing  = 24
+	manyTrailing = 256
+)
+
 func newFleet(o Options) *fleet {
 	f := &fleet{
 		options: o, network: newNetwork(newDice(o.Seed, 1)), history: newHistory(), failures: &failures{},
@@ -120,6 +128,7 @@ func newFleet(o Options) *fleet {
 		h.settleAt(f.newIP())
 		f.hosts = append(f.hosts, h)
 	}
+	f.trailing = []uint64{fewTrailing, manyTrailing}[paces.below(2)]
 	return f
 }
 

@@ -56,7 +56,8 @@ func (h *host) timings() cluster.Timings {
 		Heartbeat: at(2 * time.Second), Election: at(2 * time.Second), Lease: at(2 * time.Second),
 		Commit: at(250 * time.Millisecond), Transport: at(8 * time.Second), Disk: at(20 * time.Second),
 		Call: at(3 * time.Second), Patience: at(6 * time.Second), Tick: at(time.Second), Rejoin: at(15 * time.Second),
-		Probe: at(3 * time.Second), SnapshotInterval: at(45 * time.Second), SnapshotThreshold: 48, TrailingLogs: 24,
+		Probe: at(3 * time.Second), SnapshotInterval: at(45 * time.Second), SnapshotThreshold: 48,
+		TrailingLogs: h.fleet.trailing,
 	}
 }
 
