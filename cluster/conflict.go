@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"sync/atomic"
 
@@ -105,10 +106,11 @@ func newCheckedSnapshots(store raft.SnapshotStore, logs raft.LogStore, disk disk
 	return s, nil
 }
 
-// made notes a snapshot, unless it is older: then the newer one is what a restart begins with. One snapshot is made at a time
-// (see turn).
+// made notes a snapshot, unless a restart would begin with the one before: that which ends with the later entry, by term and
+// index. One snapshot is made at a time (see turn).
 func (s checkedSnapshots) made(end position) {
-	if newest := s.newest.Load(); newest == nil || newest.index <= end.index {
+	newest := s.end()
+	if cmp.Or(cmp.Compare(newest.term, end.term), cmp.Compare(newest.index, end.index)) <= 0 {
 		s.newest.Store(&end)
 	}
 }
@@ -170,7 +172,7 @@ func (s checkedSink) Close() error {
 	case kept == other:
 		err = errdef.New(errdef.LogConflict, "the log of this node conflicts with the snapshot at index %d, term %d", s.index, s.term).
 			WithRemedy("start the node again: it then discards its log and goes on from the snapshot")
-	case kept == missing:
+	case kept == missing && s.store.turn.is(sent): // a leader that restores one needs its log until it has
 		err = discardTo(s.store.logs, s.index)
 	}
 	if err != nil {

@@ -131,13 +131,13 @@ func TestDiscard(t *testing.T) {
 	}
 }
 
-// The newest snapshot is the one with the highest index, and of two with the same one the later.
+// The newest snapshot is the one with which raft would start again.
 func TestNewestSnapshot(t *testing.T) {
 	t.Parallel()
 	s := checkedSnapshots{newest: &atomic.Pointer[position]{}}
 	for _, c := range []struct{ made, want position }{
-		{position{5, 2}, position{5, 2}}, {position{4, 3}, position{5, 2}}, {position{5, 3}, position{5, 3}},
-		{position{5, 2}, position{5, 2}}, {position{6, 2}, position{6, 2}},
+		{position{5, 2}, position{5, 2}}, {position{4, 2}, position{5, 2}}, {position{4, 3}, position{4, 3}}, {position{5, 3}, position{5, 3}},
+		{position{6, 2}, position{5, 3}}, {position{6, 3}, position{6, 3}},
 	} {
 		if s.made(c.made); s.end() != c.want {
 			t.Errorf("after %v the newest is %v, want %v", c.made, s.end(), c.want)

@@ -63,19 +63,28 @@ func (i *incoming) handle(node *receiver, rpc raft.RPC) {
 		node.follow(&mended)
 		command = &mended
 	case *raft.InstallSnapshotRequest:
-		if !node.turn.await(i.closed) {
+		i.install(node, rpc, request)
+		return
+	}
+	i.hand(node, rpc, command)
+}
+
+// install hands a snapshot on when no other one is made, unless it is superseded.
+func (i *incoming) install(node *receiver, rpc raft.RPC, request *raft.InstallSnapshotRequest) {
+	if request.Term >= node.CurrentTerm() { // or raft refuses it
+		if !node.turn.await(sent, i.closed) {
 			return
 		}
 		defer node.turn.end()
-		if node.superseded(request) {
-			go func() { // ends with the connection
-				_, err := io.Copy(io.Discard, rpc.Reader) // or the connection could not be used any more
-				rpc.Respond(&raft.InstallSnapshotResponse{Term: request.Term, Success: true}, err)
-			}()
-			return
-		}
 	}
-	i.hand(node, rpc, command)
+	if !node.superseded(request) {
+		i.hand(node, rpc, request)
+		return
+	}
+	go func() { // ends with the connection
+		_, err := io.Copy(io.Discard, rpc.Reader) // or the connection could not be used any more
+		rpc.Respond(&raft.InstallSnapshotResponse{Term: request.Term, Success: true}, err)
+	}()
 }
 
 // hand hands a request on and returns when raft has answered: how the next one is taken depends on what this one has changed.

@@ -137,7 +137,7 @@ func (c *Cluster) install(ctx context.Context, moved *fsm.Transplant) (catalog.L
 	if err := c.settle(ctx, c.raft.Barrier(c.config.Timings.Call)); err != nil {
 		return 0, errdef.Wrap(errdef.NotLeader, err, "nothing was changed")
 	}
-	if !c.storage.turn.await(ctx.Done()) {
+	if !c.storage.turn.await(restored, ctx.Done()) {
 		return 0, errdef.Wrap(errdef.Deadline, ctx.Err(), "nothing was changed: another snapshot is being made")
 	}
 	defer c.storage.turn.end()

@@ -144,6 +144,9 @@ func (c *Cluster) lastCommand(index catalog.LogIndex) (catalog.LogIndex, error) 
 		var entry raft.Log
 		err := c.storage.logs.GetLog(uint64(at), &entry)
 		if errors.Is(err, raft.ErrLogNotFound) {
+			if newest := c.storage.newest(); newest.index > c.raft.AppliedIndex() { // it is just being restored
+				return 0, errdef.New(errdef.NotReady, "the snapshot at index %d is restored", newest.index)
+			}
 			break // cut off after a snapshot: the catalog was restored from there, or had it applied before
 		}
 		if err != nil {

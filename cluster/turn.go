@@ -15,9 +15,19 @@ import (
 // holds more. It is safe for concurrent use.
 type turn struct {
 	taken  chan struct{} // holds one when it is somebody's turn
-	own    atomic.Bool   // it is raft's own
-	wanted atomic.Bool   // by another one
+	whose  atomic.Int32  // an origin
+	wanted atomic.Int32  // by how many that are not raft's own
 }
+
+// origin is where a snapshot comes from.
+type origin int32
+
+const (
+	nobody   origin = iota
+	own             // raft captures the state
+	sent            // by a leader
+	restored        // by an operator
+)
 
 func newTurn() *turn { return &turn{taken: make(chan struct{}, 1)} }
 
@@ -25,19 +35,20 @@ func newTurn() *turn { return &turn{taken: make(chan struct{}, 1)} }
 func (t *turn) begin() bool {
 	select {
 	case t.taken <- struct{}{}:
-		t.own.Store(true)
+		t.whose.Store(int32(own))
 		return true
 	default:
 		return false
 	}
 }
 
-// await takes the turn for a snapshot that is sent, or restored by an operator. It returns false when closed is closed before.
-func (t *turn) await(closed <-chan struct{}) bool {
-	t.wanted.Store(true)
-	defer t.wanted.Store(false)
+// await takes the turn for another snapshot. It returns false when closed is closed before.
+func (t *turn) await(whose origin, closed <-chan struct{}) bool {
+	t.wanted.Add(1)
+	defer t.wanted.Add(-1)
 	select {
 	case t.taken <- struct{}{}:
+		t.whose.Store(int32(whose))
 		return true
 	case <-closed:
 		return false
@@ -45,13 +56,15 @@ func (t *turn) await(closed <-chan struct{}) bool {
 }
 
 func (t *turn) end() {
-	t.own.Store(false)
+	t.whose.Store(int32(nobody))
 	<-t.taken
 }
 
+func (t *turn) is(whose origin) bool { return origin(t.whose.Load()) == whose }
+
 // giveWay fails when this turn is raft's own and another snapshot waits for it.
 func (t *turn) giveWay() error {
-	if t.own.Load() && t.wanted.Load() {
+	if t.is(own) && t.wanted.Load() > 0 {
 		return errdef.New(errdef.NotReady, "a newer snapshot comes, from the leader or an operator")
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
@@ -86,8 +87,8 @@ func (s slowSnapshot) Release() {}
 
 func TestTurn(t *testing.T) {
 	t.Parallel()
-	own := newTurn()
-	machine := inTurn{BatchingFSM: mockMachine{&raft.MockFSM{}}, turn: own, armed: &atomic.Bool{}}
+	taking := newTurn()
+	machine := inTurn{BatchingFSM: mockMachine{&raft.MockFSM{}}, turn: taking, armed: &atomic.Bool{}}
 	taken, err := machine.Snapshot()
 	must(t, err)
 	if _, err := machine.Snapshot(); !errors.Is(err, errdef.ErrNotReady) {
@@ -95,28 +96,47 @@ func TestTurn(t *testing.T) {
 	}
 	closed := make(chan struct{})
 	came := make(chan bool)
-	go func() { came <- own.await(closed) }()
+	go func() { came <- taking.await(sent, closed) }()
 	(&fleet{t: t}).eventually("it is asked to give way", func() error {
-		if own.giveWay() == nil {
+		if taking.giveWay() == nil {
 			return errdef.New(errdef.NotReady, "not yet")
 		}
 		return nil
 	})
 	close(closed)
-	if <-came || own.giveWay() != nil {
+	if <-came || taking.giveWay() != nil {
 		t.Error("who went away is waited for")
 	}
 	taken.Release()
-	if !own.await(nil) {
+	if !taking.await(sent, nil) {
 		t.Fatal("the turn was not given back")
 	}
-	own.wanted.Store(true)
-	if err := own.giveWay(); err != nil {
+	taking.wanted.Add(1)
+	if err := taking.giveWay(); err != nil {
 		t.Errorf("one that was sent is to give way: %v", err)
 	}
 	if _, err := machine.Snapshot(); !errors.Is(err, errdef.ErrNotReady) {
 		t.Errorf("one of its own beside one that was sent: %v", err)
 	}
+}
+
+// While a snapshot is restored, the log before it is gone and the catalog has not come so far: nobody is told that it has.
+func TestNothingIsReadWhileASnapshotIsRestored(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	running, _ := p.start(true)
+	newest := position{furtherIndex, 2}
+	c := &Cluster{
+		raft: running, catalog: catalog.New(), storage: &storage{logs: p.disk.Logs, newest: func() position { return newest }},
+	}
+	if _, err := c.lastCommand(furtherIndex - 1); !errors.Is(err, errdef.ErrNotReady) {
+		t.Errorf("before it is restored: %v", err)
+	}
+	p.send(furtherIndex, 2)
+	if _, err := c.lastCommand(furtherIndex - 1); err != nil {
+		t.Errorf("when it is restored: %v", err)
+	}
+	must(t, running.Shutdown().Error())
 }
 
 // A machine that has stopped takes no snapshot, and nobody's turn.
@@ -169,7 +189,7 @@ func TestRestoreTakesTheTurn(t *testing.T) {
 	f.start(n)
 	n.write("once")
 	saved := n.save()
-	if !n.cluster.storage.turn.await(nil) {
+	if !n.cluster.storage.turn.await(sent, nil) {
 		t.Fatal("it is somebody's turn")
 	}
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
