@@ -171,7 +171,10 @@ func newConflict(t *testing.T) *pair {
 }
 
 func newPair(t *testing.T) *pair {
-	p := &pair{t: t, links: map[raft.ServerID]*raft.InmemTransport{}, disk: memoryDisk(), machine: mockMachine{&raft.MockFSM{}}, stop: func() {}}
+	p := &pair{
+		t: t, links: map[raft.ServerID]*raft.InmemTransport{}, disk: memoryDisk(), machine: mockMachine{&raft.MockFSM{}},
+		stop: func() {},
+	}
 	t.Cleanup(func() { p.stop() })
 	p.disk.Snapshots = countedSnapshots{p.disk.Snapshots, &p.received}
 	for _, id := range []raft.ServerID{"leader", "follower"} {

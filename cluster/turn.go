@@ -9,10 +9,10 @@ import (
 	"github.com/ocistern/ocistern/internal/errdef"
 )
 
-// turn lets one snapshot be made at a time: raft's own one, or one that it is sent or told to restore. raft v1.8.0 makes both at once, and notes the
-// one that is ready last as its newest: should that be its own, of an older state, it sends as a leader that snapshot in a loop to
-// a follower that needs the newer one, and compares candidates with an older log than it has. Its own gives way: the other one
-// holds more. It is safe for concurrent use.
+// turn lets one snapshot be made at a time: raft's own one, or one that it is sent or told to restore. raft v1.8.0 makes both at
+// once, and notes the one that is ready last as its newest: should that be its own, of an older state, it sends as a leader that
+// snapshot in a loop to a follower that needs the newer one, and compares candidates with an older log than it has. Its own gives
+// way: the other one holds more. It is safe for concurrent use.
 type turn struct {
 	taken  chan struct{} // holds one when it is somebody's turn
 	whose  atomic.Int32  // an origin
