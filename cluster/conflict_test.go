@@ -76,7 +76,7 @@ func TestLogBeforeSnapshotIsDiscarded(t *testing.T) {
 			p.keep(p.disk, 1, 1, entryOf(1, p.config))
 			p.keep(p.disk, 1, 2, nil)
 			running, ended := p.start(remedies)
-			p.send(furtherIndex, 2)
+			p.send(furtherIndex)
 			last, err := p.disk.Logs.LastIndex()
 			must(t, err)
 			if remedies && last != 0 || ended.Load() != nil {
@@ -263,9 +263,9 @@ func (p *pair) start(remedies bool) (*raft.Raft, *atomic.Pointer[error]) {
 }
 
 // send sends the follower a snapshot in the name of the leader, whose term is as high as can be.
-func (p *pair) send(index, term uint64) {
+func (p *pair) send(index uint64) {
 	disk := memoryDisk()
-	p.snapshot(disk, index, term)
+	p.snapshot(disk, index, 2)
 	listed, err := disk.Snapshots.List()
 	must(p.t, err)
 	meta, content, err := disk.Snapshots.Open(listed[0].ID)

@@ -363,8 +363,8 @@ func TestOlderSnapshotWithoutRemedy(t *testing.T) {
 func appliedAfterOlderSnapshot(t *testing.T, remedies bool) uint64 {
 	p := newPair(t)
 	running, _ := p.start(remedies)
-	p.send(furtherIndex, 2)
-	p.send(furtherIndex-2, 2)
+	p.send(furtherIndex)
+	p.send(furtherIndex - 2)
 	applied := running.AppliedIndex()
 	must(t, running.Shutdown().Error())
 	return applied

@@ -138,7 +138,7 @@ func (c *Cluster) install(ctx context.Context, moved *fsm.Transplant) (catalog.L
 		return 0, errdef.Wrap(errdef.NotLeader, err, "nothing was changed")
 	}
 	if !c.storage.turn.await(restored, ctx.Done()) {
-		return 0, errdef.Wrap(errdef.Deadline, ctx.Err(), "nothing was changed: another snapshot is being made")
+		return 0, errdef.Wrap(errdef.ReasonOf(ctx.Err()), ctx.Err(), "nothing was changed: another snapshot is being made")
 	}
 	defer c.storage.turn.end()
 	if err := moved.Into(c.catalog.Snapshot().Header()); err != nil {

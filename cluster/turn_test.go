@@ -40,10 +40,10 @@ func notedAfterBoth(t *testing.T, remedies bool) (uint64, error) {
 	slow := slowMachine{p.machine, make(chan struct{}), make(chan struct{})}
 	p.machine = slow
 	running, _ := p.start(remedies)
-	p.send(furtherIndex-2, 2)
+	p.send(furtherIndex - 2)
 	own := running.Snapshot()
 	<-slow.begun
-	p.send(furtherIndex, 2)
+	p.send(furtherIndex)
 	close(slow.ready)
 	err := own.Error()
 	noted, failed := strconv.ParseUint(running.Stats()["last_snapshot_index"], 10, 64)
@@ -132,7 +132,7 @@ func TestNothingIsReadWhileASnapshotIsRestored(t *testing.T) {
 	if _, err := c.lastCommand(furtherIndex - 1); !errors.Is(err, errdef.ErrNotReady) {
 		t.Errorf("before it is restored: %v", err)
 	}
-	p.send(furtherIndex, 2)
+	p.send(furtherIndex)
 	if _, err := c.lastCommand(furtherIndex - 1); err != nil {
 		t.Errorf("when it is restored: %v", err)
 	}
