@@ -115,12 +115,16 @@ func SameCatalog(ctx context.Context, running []*Node) (Catalog, error) {
 	return same, err
 }
 
-// AwaitPublished waits until the catalog of every running node knows all that was fetched from a registry, and they are
-// the same. Callers are answered before that: a node that dies in between may take the knowledge of a fetch with it. It
-// counts what has the referrers API; lists of referrers under the tag schema are manifests to the ledger.
+// AwaitPublished waits until the catalog of every running node knows all that was fetched from a registry and who holds
+// it, and they are the same. Callers are answered before that: a node that dies in between may take the knowledge of a
+// fetch with it. It counts what has the referrers API; lists of referrers under the tag schema are manifests to the
+// ledger.
 func (c *Cluster) AwaitPublished(ctx context.Context, ledger *upstream.Ledger) error {
 	blobs, lists := ledger.Fetched(upstream.Manifest, upstream.Blob), ledger.Fetched(upstream.Referrers)
 	return Await(ctx, func(ctx context.Context) error {
+		if err := idle(ctx, c.Running()); err != nil {
+			return err
+		}
 		held, err := sameCatalog(ctx, c.Running())
 		if err != nil {
 			return err
@@ -131,6 +135,23 @@ func (c *Cluster) AwaitPublished(ctx context.Context, ledger *upstream.Ledger) e
 		}
 		return nil
 	})
+}
+
+// idle fails while a node fetches, or has not published what it fetched. Walks begin fills, on other nodes too, so all of
+// them have to have ended first. That a catalog knows a blob would not do: a manifest that names it is enough for that.
+func idle(ctx context.Context, running []*Node) error {
+	for _, gauge := range []string{"ocistern_prefetch_running", "ocistern_fills_running"} {
+		for _, node := range running {
+			value, err := node.Gauge(ctx, gauge)
+			if err != nil {
+				return err
+			}
+			if value != 0 {
+				return fmt.Errorf("%s of %s is %v", gauge, node.Name, value)
+			}
+		}
+	}
+	return nil
 }
 
 func sameCatalog(ctx context.Context, running []*Node) (Catalog, error) {

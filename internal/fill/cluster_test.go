@@ -38,6 +38,7 @@ type testCluster struct {
 	noQuorum  bool
 	elections int // commands to come whose outcome a change of leader leaves unknown
 	dead      map[catalog.NodeID]bool
+	unheard   catalog.NodeID  // nothing that it publishes comes to the log
 	held      []catalog.Entry // while lagging: committed, not applied
 	lagging   bool
 	log       []byte          // every command, as it is in the log
@@ -142,7 +143,7 @@ func (c *testCluster) Apply(_ context.Context, command catalog.Command) (catalog
 		c.elections--
 		return 0, errdef.New(errdef.OutcomeUnknown, "the leader changed")
 	}
-	if c.noQuorum {
+	if published, ok := command.(catalog.Publish); c.noQuorum || ok && published.Holder == c.unheard {
 		return 0, errdef.New(errdef.NoQuorum, "the test has taken the quorum away")
 	}
 	c.index++
@@ -197,14 +198,10 @@ func (c *testCluster) ranked(owners func([]catalog.NodeID) []catalog.NodeID) []*
 	return nodes
 }
 
-// flying counts the flights for content that have not ended.
+// flying counts the flights that have not ended.
 func (c *testCluster) flying() (running int) {
 	for _, n := range c.nodes {
-		for _, group := range []*flights[ContentKey, *arrival]{n.filler.contents, n.router.contents} {
-			group.mu.Lock()
-			running += len(group.running)
-			group.mu.Unlock()
-		}
+		running += n.router.Running()
 	}
 	return running
 }

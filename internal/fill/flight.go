@@ -89,6 +89,13 @@ func (f *flights[K, V]) fly(key K, current *flight[V], run func(context.Context,
 	}
 }
 
+// count returns how many flights may be joined.
+func (f *flights[K, V]) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.running)
+}
+
 // close cancels all flights, waits for them, and makes join refuse new ones.
 func (f *flights[K, V]) close() {
 	f.mu.Lock()

@@ -239,6 +239,30 @@ func TestAnOwnerThatDiesMidFillIsReplaced(t *testing.T) {
 	}
 }
 
+// What an owner fetched and could not publish before it died is found where it was read from there: the upstream is off.
+func TestAnOwnerThatDiesUnheardIsNoLoss(t *testing.T) {
+	r := newTestRegistry(t)
+	content := layer(1000, "layer")
+	image, _ := r.pushImage("org/app", "v1", content)
+	c := newTestCluster(t, r)
+	key := ContentKey{testTenant, testRepository, ContentBlob, digest.FromBytes(content)}
+	ranked := c.ranked(key.owners)
+	if _, err := ranked[2].content(t.Context(), ContentManifest, image.Digest); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the manifest is published", func() bool { return c.flying() == 0 })
+	c.set(func(c *testCluster) { c.unheard = ranked[0].id })
+	if _, err := ranked[2].content(t.Context(), ContentBlob, key.Digest); err != nil {
+		t.Fatal(err)
+	}
+	c.set(func(c *testCluster) { c.dead[ranked[0].id] = true })
+	r.setSpoil(status(http.StatusServiceUnavailable))
+	eventually(t, "the next in rank has it from the last", func() bool {
+		body, err := ranked[1].content(t.Context(), ContentBlob, key.Digest)
+		return err == nil && bytes.Equal(body, content)
+	})
+}
+
 // Errors of an owner that was reached are final: the next in rank is not asked to try the same upstream.
 func TestUpstreamErrorsAreFinal(t *testing.T) {
 	r := newTestRegistry(t)

@@ -58,6 +58,12 @@ func (r *Router) Close() {
 	r.contents.close()
 }
 
+// Running counts the flights of this node: of what is being fetched, and of what was fetched and is not yet published,
+// so that the end of this node would lose it.
+func (r *Router) Running() int {
+	return r.refreshes.count() + r.contents.count() + r.Filler.refreshes.count() + r.Filler.contents.count()
+}
+
 // Mirrors tells whether a repository mirrors a configured upstream.
 func (r *Router) Mirrors(repository reference.Repository) bool { return r.Filler.Mirrors(repository) }
 

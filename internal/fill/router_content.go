@@ -58,21 +58,22 @@ func (r *Router) receive(
 		r.Logger.Error("fetched content is not durable", "digest", key.Digest, "repository", key.Repository, "error", err)
 		return nil, nil
 	}
-	if r.published(life, key) {
+	if r.announceable(life, key) {
 		r.Announcer.Announce(key.Digest)
 	}
 	return nil, nil
 }
 
-// published waits until this node's catalog knows the content: the catalog takes no holders of what it does not know.
-// Until then the flight stays joinable, so that nobody here asks the owner again.
-func (r *Router) published(life context.Context, key ContentKey) bool {
+// announceable waits until the catalog takes holders of the content: of a blob when a manifest names it, although its
+// owner has not published it yet, and may die before; of others when they are published. Until then the flight stays
+// joinable, so that nobody here asks the owner again.
+func (r *Router) announceable(life context.Context, key ContentKey) bool {
 	ctx, cancel := context.WithTimeout(life, r.Filler.Timings.Publish)
 	defer cancel()
 	snapshot := r.Filler.Catalog.Snapshot()
 	for {
 		blob, _ := snapshot.Blob(key.Digest)
-		if _, linked := key.link(snapshot); linked && len(blob.Holders) > 0 {
+		if _, linked := key.link(snapshot); linked && (key.Kind == ContentBlob || len(blob.Holders) > 0) {
 			return true
 		}
 		var err error

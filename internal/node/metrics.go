@@ -8,6 +8,7 @@ import (
 
 	"github.com/ocistern/ocistern/internal/config"
 	"github.com/ocistern/ocistern/internal/errdef"
+	"github.com/ocistern/ocistern/internal/fill"
 	"github.com/ocistern/ocistern/internal/registry"
 )
 
@@ -103,4 +104,12 @@ func resultOf(reason errdef.Reason) string {
 		return resultOK
 	}
 	return string(reason)
+}
+
+// watchFills adds what is not published yet to the metrics.
+func (m *metrics) watchFills(router *fill.Router) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "ocistern_fills_running",
+		Help: "What this node is fetching from upstreams and other nodes, or has fetched and not yet published.",
+	}, func() float64 { return float64(router.Running()) }))
 }

@@ -191,6 +191,7 @@ func checkMetrics(t *testing.T, n *Node) {
 		`ocistern_http_requests_total{endpoint="manifest",result="ok"} 2`,
 		"ocistern_raft_applied_lag 0", "ocistern_raft_leader 1", "ocistern_ready 1", `ocistern_catalog_records{kind="tag"} 1`,
 		"ocistern_content_blobs 1", `ocistern_build_info{goversion="go`, "go_goroutines", "process_open_fds",
+		"ocistern_fills_running ",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("/metrics lacks %s", want)

@@ -163,6 +163,7 @@ func (n *Node) openFill() error {
 	n.router = fill.NewRouter(fill.RouterConfig{
 		Filler: n.filler, Members: members, Peers: n.nodePeers(), Announcer: n.announcer, Logger: logger,
 	})
+	n.metrics.watchFills(n.router)
 	n.onClose("fill", func(context.Context) error {
 		n.router.Close()
 		n.filler.Close()
