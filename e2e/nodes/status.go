@@ -115,8 +115,8 @@ func SameCatalog(ctx context.Context, running []*Node) (Catalog, error) {
 	return same, err
 }
 
-// AwaitPublished waits until the catalog of every running node knows all that was fetched from a registry and who holds
-// it, and they are the same. Callers are answered before that: a node that dies in between may take the knowledge of a
+// AwaitPublished waits until the catalog of every running node knows all that was fetched from a registry and a node that
+// holds it, and they are the same. Callers are answered before that: a node that dies in between may take the knowledge of a
 // fetch with it. It counts what has the referrers API; lists of referrers under the tag schema are manifests to the
 // ledger.
 func (c *Cluster) AwaitPublished(ctx context.Context, ledger *upstream.Ledger) error {

@@ -46,8 +46,8 @@ func (s *Snapshot) Blob(dgst digest.Digest) (Blob, bool) {
 	return deref(s.state.blobs.get(key{name: dgst.String()}))
 }
 
-// Link tells whether a repository may read a blob. The size is the verified one when any node has held the blob, else
-// what the manifest that names it claims.
+// Link tells whether a repository may read a blob. The size is the verified one when a Publish has brought the blob,
+// else what the manifest that names it claims.
 func (s *Snapshot) Link(t reference.Tenant, r reference.Repository, dgst digest.Digest) (ocispec.Descriptor, bool) {
 	linked, ok := s.state.links.get(key{t, r, dgst.String()})
 	if !ok {

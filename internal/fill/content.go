@@ -61,13 +61,15 @@ func (k ContentKey) link(snapshot *catalog.Snapshot) (ocispec.Descriptor, bool) 
 	return desc, ok
 }
 
-// holders returns the other nodes that have content which the repository may read, and its descriptor.
+// holders returns the other nodes that have content which the repository may read, and its descriptor. The size is
+// negative while only a manifest has claimed one: what a holder has was verified, and may be what the claim was not.
 func (k ContentKey) holders(snapshot *catalog.Snapshot, self catalog.NodeID) (ocispec.Descriptor, []catalog.NodeID) {
 	desc, ok := k.link(snapshot)
 	if !ok {
 		return desc, nil
 	}
 	blob, _ := snapshot.Blob(k.Digest)
+	desc.Size = blob.Size
 	return desc, slices.DeleteFunc(slices.Clone(blob.Holders), func(node catalog.NodeID) bool { return node == self })
 }
 

@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/ocistern/ocistern/fsm/catalog"
 	"github.com/ocistern/ocistern/internal/errdef"
@@ -188,96 +185,6 @@ func TestCallersThatLeaveDoNotStopAFill(t *testing.T) {
 	}
 }
 
-func TestADeadOwnerIsReplaced(t *testing.T) {
-	r := newTestRegistry(t)
-	image, _ := r.pushImage("org/app", "v1", layer(10, "layer"))
-	c := newTestCluster(t, r)
-	for _, key := range []Key{
-		{testTenant, testRepository, KindTag, "v1"},
-		{testTenant, testRepository, KindReferrers, image.Digest.String()},
-	} {
-		ranked := c.ranked(key.owners)
-		c.set(func(c *testCluster) { c.dead = map[catalog.NodeID]bool{ranked[0].id: true} })
-		for _, n := range ranked[1:] {
-			if _, err := n.router.Refresh(t.Context(), key, 0); err != nil {
-				t.Errorf("%v at %s: %v", key, n.id, err)
-			}
-		}
-	}
-	for _, twice := range counted(r.counts()) {
-		t.Error(twice)
-	}
-}
-
-// An owner that dies while bytes arrive is replaced by the next in rank, and the callers go on where they were.
-func TestAnOwnerThatDiesMidFillIsReplaced(t *testing.T) {
-	r := newTestRegistry(t)
-	content := layer(1<<20, "layer")
-	desc := r.pushBlob("org/app", "", content)
-	gate := make(chan struct{})
-	r.setSpoil(half(content, gate))
-	c := newTestCluster(t, r)
-	key := ContentKey{testTenant, testRepository, ContentBlob, desc.Digest}
-	ranked := c.ranked(key.owners)
-	stream, err := ranked[2].router.Fetch(t.Context(), key, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Close()
-	first := make([]byte, 400<<10)
-	if _, err := io.ReadFull(stream, first); err != nil {
-		t.Fatal(err)
-	}
-	c.set(func(c *testCluster) { c.dead[ranked[0].id] = true })
-	close(gate)
-	rest, err := io.ReadAll(stream)
-	if err != nil || !bytes.Equal(append(first, rest...), content) {
-		t.Errorf("got %d bytes, %v", len(first)+len(rest), err)
-	}
-	if n := r.counts()["/v2/org/app/blobs/"+desc.Digest.String()]; n != 2 {
-		t.Errorf("the upstream was asked %d times: once, and once more for the change of owner", n)
-	}
-}
-
-// What an owner fetched and could not publish before it died is found where it was read from there: the upstream is off.
-func TestAnOwnerThatDiesUnheardIsNoLoss(t *testing.T) {
-	r := newTestRegistry(t)
-	content := layer(1000, "layer")
-	image, _ := r.pushImage("org/app", "v1", content)
-	c := newTestCluster(t, r)
-	key := ContentKey{testTenant, testRepository, ContentBlob, digest.FromBytes(content)}
-	ranked := c.ranked(key.owners)
-	if _, err := ranked[2].content(t.Context(), ContentManifest, image.Digest); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the manifest is published", func() bool { return c.flying() == 0 })
-	c.set(func(c *testCluster) { c.unheard = ranked[0].id })
-	if _, err := ranked[2].content(t.Context(), ContentBlob, key.Digest); err != nil {
-		t.Fatal(err)
-	}
-	c.set(func(c *testCluster) { c.dead[ranked[0].id] = true })
-	r.setSpoil(status(http.StatusServiceUnavailable))
-	eventually(t, "the next in rank has it from the last", func() bool {
-		body, err := ranked[1].content(t.Context(), ContentBlob, key.Digest)
-		return err == nil && bytes.Equal(body, content)
-	})
-}
-
-// Errors of an owner that was reached are final: the next in rank is not asked to try the same upstream.
-func TestUpstreamErrorsAreFinal(t *testing.T) {
-	r := newTestRegistry(t)
-	r.setSpoil(status(http.StatusInternalServerError))
-	c := newTestCluster(t, r)
-	_, err := c.ranked(Key{testTenant, testRepository, KindTag, "v1"}.owners)[2].tag(t.Context(), "v1")
-	expect(t, "tag", err, errdef.UpstreamUnavailable)
-	_, err = c.ranked(ContentKey{testTenant, testRepository, ContentBlob, "sha256:x"}.owners)[2].
-		content(t.Context(), ContentBlob, digest.FromString("x"))
-	expect(t, "blob", err, errdef.UpstreamUnavailable)
-	for _, twice := range counted(r.counts()) {
-		t.Error(twice)
-	}
-}
-
 // Between commit and application no second request slips in: the flight stays joinable until the owner has applied.
 func TestFlightsLastUntilTheirPublicationIsApplied(t *testing.T) {
 	r := newTestRegistry(t)
@@ -310,33 +217,6 @@ func TestFlightsLastUntilTheirPublicationIsApplied(t *testing.T) {
 	fetch()
 	for _, twice := range counted(r.counts()) {
 		t.Error(twice)
-	}
-}
-
-// A node that has not seen what the caller has is no owner: it would ask for what the others know.
-func TestAnOwnerThatLagsIsReplaced(t *testing.T) {
-	r := newTestRegistry(t)
-	image, _ := r.pushImage("org/app", "v1", layer(10, "layer"))
-	c := newTimedCluster(t, r, Timings{Publish: 100 * time.Millisecond})
-	key := Key{testTenant, testRepository, KindTag, "v1"}
-	ranked := c.ranked(key.owners)
-	known := catalog.Publish{
-		Tenant: testTenant, Repository: testRepository, Source: catalog.SourceUpstream, Holder: "n0",
-		Tags: []catalog.TagUpdate{{
-			Name: "v1", Descriptor: image, Freshness: catalog.Freshness{FreshUntil: time.Now().Add(time.Hour)},
-		}},
-	}
-	for _, n := range ranked[1:] {
-		if err := n.catalog.Apply(catalog.Entry{Index: 5, Command: known})[0].Err; err != nil {
-			t.Fatal(err)
-		}
-	}
-	index, err := ranked[1].router.Refresh(t.Context(), key, 4)
-	if err != nil || index != 5 {
-		t.Errorf("got index %d, %v", index, err)
-	}
-	if counts := r.counts(); len(counts) > 0 {
-		t.Errorf("asked for %v", counts)
 	}
 }
 

@@ -58,8 +58,7 @@ func (r *Router) Close() {
 	r.contents.close()
 }
 
-// Running counts the flights of this node: of what is being fetched, and of what was fetched and is not yet published,
-// so that the end of this node would lose it.
+// Running counts the flights of this node. They last until what they fetched is published, or could not be.
 func (r *Router) Running() int {
 	return r.refreshes.count() + r.contents.count() + r.Filler.refreshes.count() + r.Filler.contents.count()
 }

@@ -2,7 +2,9 @@ package fill
 
 import (
 	"context"
+	"errors"
 	"io"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -50,6 +52,7 @@ func (r *Router) receive(
 	if found := r.Filler.linked(r.Filler.Catalog.Snapshot(), key); found != nil {
 		return found, nil // the flight before has just ended
 	}
+	observed := r.Filler.Clock()
 	if err := r.fromAny(life, key, owners, in); err != nil {
 		in.fail(err)
 		return nil, err
@@ -58,29 +61,59 @@ func (r *Router) receive(
 		r.Logger.Error("fetched content is not durable", "digest", key.Digest, "repository", key.Repository, "error", err)
 		return nil, nil
 	}
-	if r.announceable(life, key) {
+	switch {
+	case r.published(life, key):
 		r.Announcer.Announce(key.Digest)
+	case life.Err() == nil && r.Mirrors(key.Repository):
+		r.publishForOwner(life, key, in, observed)
 	}
 	return nil, nil
 }
 
-// announceable waits until the catalog takes holders of the content: of a blob when a manifest names it, although its
-// owner has not published it yet, and may die before; of others when they are published. Until then the flight stays
-// joinable, so that nobody here asks the owner again.
-func (r *Router) announceable(life context.Context, key ContentKey) bool {
+// published waits until this node's catalog knows the content: the catalog takes no holders of what it does not know.
+// Until then the flight stays joinable, so that nobody here asks the owner again.
+func (r *Router) published(life context.Context, key ContentKey) bool {
 	ctx, cancel := context.WithTimeout(life, r.Filler.Timings.Publish)
 	defer cancel()
 	snapshot := r.Filler.Catalog.Snapshot()
 	for {
 		blob, _ := snapshot.Blob(key.Digest)
-		if _, linked := key.link(snapshot); linked && (key.Kind == ContentBlob || len(blob.Holders) > 0) {
+		if _, linked := key.link(snapshot); linked && len(blob.Holders) > 0 {
 			return true
 		}
 		var err error
 		if snapshot, err = r.Filler.Catalog.Wait(ctx, snapshot.Index()+1); err != nil {
-			return false // its owner could not publish it, and said so
+			return false // its owner could not publish it, or has died since it gave it away
 		}
 	}
+}
+
+// publishForOwner publishes what the owner did not: what a caller was given stays known although the owner was lost with it.
+func (r *Router) publishForOwner(life context.Context, key ContentKey, in *intake, observed time.Time) {
+	command, err := r.ownersCommand(key, in, observed)
+	if err == nil {
+		_, err = r.Filler.publish(life, command)
+	}
+	if err != nil {
+		r.Logger.Warn("content is not published", "digest", key.Digest, "repository", key.Repository, "error", err)
+	}
+}
+
+// ownersCommand returns the command that the owner would have published, with this node as the holder.
+func (r *Router) ownersCommand(key ContentKey, in *intake, observed time.Time) (catalog.Publish, error) {
+	desc := in.Descriptor()
+	command := r.Filler.published(key.Tenant, key.Repository, desc, observed)
+	if key.Kind == ContentBlob {
+		return command, nil
+	}
+	content := in.Reader(0)
+	body, err := io.ReadAll(content) // not larger than its owner took
+	if err := errors.Join(err, content.Close()); err != nil {
+		return command, err
+	}
+	manifest, err := parseManifest(desc, body)
+	command.Manifests = []catalog.Manifest{manifest}
+	return command, err
 }
 
 func (r *Router) fromAny(life context.Context, key ContentKey, owners []catalog.NodeID, in *intake) error {

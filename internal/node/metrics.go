@@ -110,6 +110,6 @@ func resultOf(reason errdef.Reason) string {
 func (m *metrics) watchFills(router *fill.Router) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "ocistern_fills_running",
-		Help: "What this node is fetching from upstreams and other nodes, or has fetched and not yet published.",
+		Help: "What this node is fetching from upstreams and other nodes, or has fetched and is to publish.",
 	}, func() float64 { return float64(router.Running()) }))
 }
