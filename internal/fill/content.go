@@ -129,7 +129,7 @@ func (c *contentFlight) receive(life context.Context, snapshot *catalog.Snapshot
 	if len(nodes) > 0 {
 		err := c.fromHolders(life, c.Holders, desc, nodes)
 		if err == nil {
-			return c.published(c.key.Tenant, c.key.Repository, desc, observed), nil
+			return c.published(c.key.Tenant, c.key.Repository, c.Descriptor(), observed), nil
 		}
 		c.Logger.Warn("no holder could give content", "digest", c.key.Digest, "repository", c.key.Repository, "error", err)
 	}

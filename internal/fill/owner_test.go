@@ -112,19 +112,24 @@ func TestAClaimedSizeIsNotBelievedOfAHolder(t *testing.T) {
 		Config: config, Layers: []ocispec.Descriptor{blob},
 	})
 	c := newTestCluster(t, r)
-	if _, err := c.nodes[0].content(t.Context(), ContentManifest, image.Digest); err != nil {
+	ranked := c.ranked(ContentKey{testTenant, testRepository, ContentBlob, blob.Digest}.owners)
+	if _, err := ranked[2].content(t.Context(), ContentManifest, image.Digest); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the manifest is published", func() bool { return c.flying() == 0 })
-	if err := verified(t, c.nodes[0].store, content).Persist(); err != nil {
+	if err := verified(t, ranked[2].store, content).Persist(); err != nil {
 		t.Fatal(err)
 	}
-	c.nodes[0].Announce(blob.Digest) // as its replicator does when it was killed before it published
-	for _, n := range c.nodes {
+	ranked[2].Announce(blob.Digest) // as its replicator does when it was killed before it published
+	for _, n := range []*testNode{ranked[1], ranked[0]} {
 		body, err := n.content(t.Context(), ContentBlob, blob.Digest)
 		if err != nil || !bytes.Equal(body, content) {
 			t.Errorf("%s: got %d bytes, %v", n.id, len(body), err)
 		}
+	}
+	eventually(t, "the owner has published it", func() bool { return c.flying() == 0 })
+	if known, _ := ranked[0].catalog.Snapshot().Blob(blob.Digest); known.Size != int64(len(content)) {
+		t.Errorf("the catalog knows a size of %d, want %d", known.Size, len(content))
 	}
 }
 

@@ -107,7 +107,7 @@ func (r *Router) ownersCommand(key ContentKey, in *intake, observed time.Time) (
 		return command, nil
 	}
 	content := in.Reader(0)
-	body, err := io.ReadAll(content) // not larger than its owner took
+	body, err := io.ReadAll(io.LimitReader(content, r.Filler.ManifestBytes)) // an owner takes no more
 	if err := errors.Join(err, content.Close()); err != nil {
 		return command, err
 	}
